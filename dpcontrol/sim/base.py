@@ -1,0 +1,106 @@
+"""What a simulator is: one step of a physical system, batched over scenarios, out of place, differentiable."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dpcontrol.results import UsageError
+from dpcontrol.tree import Tree
+
+Value = float | Tensor
+
+
+class Simulator(abc.ABC):
+    """One step of a physical system. Concrete simulators are frozen dataclasses.
+
+    The leading axis of every state leaf is the scenario axis. ``step`` is pure: it changes nothing in place, keeps
+    nothing, and draws no random numbers (noise is drawn beforehand and enters as an input).
+
+    A parameter is a scalar, shared by all scenarios, or a tensor ``(scenarios,)`` (see :func:`align`).
+    """
+
+    @property
+    @abc.abstractmethod
+    def dt(self) -> float:
+        """Time that one step advances (1 for plain functions)."""
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        """Default values of the physical parameters, by their names in the field's own words."""
+        return {}
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        """The state to start from. Multistep schemes add their history here; most return ``initial``."""
+        return initial
+
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
+        """What ``step`` needs of the parameters, computed once per rollout and differentiable in them.
+
+        ``scenario`` is the per-scenario data of the problem; only wrapped user functions look at it.
+        """
+        return parameters
+
+    @abc.abstractmethod
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        """The state one ``dt`` later.
+
+        ``control`` is ``None`` where nothing acts, ``noise`` is ``None`` for deterministic runs, ``t`` is the time
+        at the beginning of the step.
+        """
+
+
+@dataclass(frozen=True)
+class Substeps(Simulator):
+    """``count`` steps of ``inner`` with the control held, as one step of length ``count * inner.dt``.
+
+    The stability limits of ``inner`` apply to its own, smaller ``dt``. The noise of the long step, if any, is shared
+    by its substeps.
+    """
+
+    inner: Simulator
+    count: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or self.count < 1:
+            raise UsageError(f"Substeps needs a whole number of substeps, at least 1; found {self.count!r}.")
+
+    @property
+    def dt(self) -> float:
+        return self.inner.dt * self.count
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        return self.inner.parameters
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        return self.inner.start(initial, parameters)
+
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
+        return self.inner.prepare(parameters, scenario)
+
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        for index in range(self.count):
+            state = self.inner.step(state, control, coefficients, noise, t + index * self.inner.dt)
+        return state
+
+
+def align(parameter: Value, field: Tensor) -> Value:
+    """A parameter ``()`` or ``(scenarios,)`` shaped so that it multiplies a field ``(scenarios, ...)``."""
+    if isinstance(parameter, Tensor) and parameter.ndim == 1:
+        return parameter.reshape(-1, *[1] * (field.ndim - 1))
+    return parameter
+
+
+def require_positive(name: str, value: Value, *, zero_allowed: bool = False) -> None:
+    """Refuse a physical constant that is not a positive (or non-negative) finite number."""
+    smallest = float(value.min()) if isinstance(value, Tensor) else float(value)
+    largest = float(value.max()) if isinstance(value, Tensor) else float(value)
+    fine = smallest >= 0 if zero_allowed else smallest > 0
+    if not fine or largest == float("inf"):
+        wanted = "zero or positive" if zero_allowed else "positive"
+        raise UsageError(f"{name} must be {wanted} and finite; found {value}.")

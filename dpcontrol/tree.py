@@ -1,0 +1,148 @@
+"""Trees of tensors: a tensor, or a tuple, list, dict, named tuple or registered dataclass of trees.
+
+States, controls, parameters, network weights and unknowns are trees. This is the only file that touches torch's
+pytree module. ``None`` is a tree without leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Tree = Any
+T = TypeVar("T")
+
+
+def register(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass whose fields are all trees becomes a node of a tree."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    pytree.register_pytree_node(
+        cls,
+        lambda node: ([getattr(node, name) for name in names], None),
+        lambda children, _: cls(*children),
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+    )
+    return cls
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves of a tree, in a fixed order (``None`` has none)."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if leaf is not None]
+
+
+def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
+    """Pairs of a readable path such as ``velocity[0]`` and the leaf that is found there."""
+    found, _ = pytree.tree_flatten_with_path(tree)
+    return [(pytree.keystr(path), leaf) for path, leaf in found if leaf is not None]
+
+
+def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply ``function`` to every leaf (and to its partners in further trees of the same structure)."""
+    return pytree.tree_map(
+        lambda leaf, *others: None if leaf is None else function(leaf, *others), tree, *rest
+    )
+
+
+def same_structure(first: Tree, second: Tree) -> bool:
+    """Whether two trees have the same nodes (leaves may differ in shape)."""
+    return bool(pytree.tree_structure(first) == pytree.tree_structure(second))
+
+
+def describe(tree: Tree) -> str:
+    """One line about shapes and dtypes, for error messages: ``{u: (4, 32) float64}``."""
+    if tree is None:
+        return "None"
+    if isinstance(tree, Tensor):
+        return f"{tuple(tree.shape)} {str(tree.dtype).removeprefix('torch.')}"
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key}: {describe(value)}" for key, value in tree.items()) + "}"
+    if isinstance(tree, (list, tuple)):
+        return "(" + ", ".join(describe(value) for value in tree) + ")"
+    return type(tree).__name__
+
+
+def stack(trees: list[Tree], dim: int = 0) -> Tree:
+    """Stack trees of equal structure leaf by leaf."""
+    return map(lambda *parts: torch.stack(parts, dim), trees[0], *trees[1:])
+
+
+def unbind(tree: Tree, dim: int = 0) -> list[Tree]:
+    """Split every leaf along ``dim``: the list of trees whose ``stack`` is the input.
+
+    Controls of a time loop are unbound once: the backward of indexing them step by step would allocate the whole
+    sequence at every step.
+    """
+    flat, structure = pytree.tree_flatten(tree)
+    columns = [leaf.unbind(dim) for leaf in flat]
+    return [pytree.tree_unflatten(list(row), structure) for row in zip(*columns, strict=True)]
+
+
+def take(tree: Tree, indices: Tensor) -> Tree:
+    """Select entries along the leading axis of every leaf."""
+    return map(lambda leaf: leaf[indices.to(leaf.device)], tree)
+
+
+def detach(tree: Tree) -> Tree:
+    """The same numbers without their history."""
+    return map(lambda leaf: leaf.detach(), tree)
+
+
+def to(tree: Tree, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tree:
+    """Numbers and tensors as tensors of one dtype (floating leaves only) on one device."""
+
+    def convert(leaf: Any) -> Any:
+        tensor = torch.as_tensor(leaf)
+        if tensor.is_floating_point() or not isinstance(leaf, Tensor):
+            return tensor.to(dtype=dtype, device=device)
+        return tensor.to(device=device)
+
+    return map(convert, tree)
+
+
+def ravel(tree: Tree, batch: int = 0) -> Tensor:
+    """One tensor ``(*batch axes, entries)``: each leaf is flattened behind its ``batch`` leading axes."""
+    parts = [leaf.reshape(*leaf.shape[:batch], -1) for leaf in leaves(tree)]
+    return torch.cat(parts, dim=-1)
+
+
+def unravel(vector: Tensor, like: Tree, batch: int = 0) -> Tree:
+    """The inverse of :func:`ravel`: ``like`` gives structure and trailing shapes, ``vector`` the batch axes."""
+    flat, structure = pytree.tree_flatten(like)
+    shapes = [leaf.shape[batch:] for leaf in flat]
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = vector.split(sizes, dim=-1)
+    rebuilt = [
+        part.reshape(*vector.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
+    ]
+    return pytree.tree_unflatten(rebuilt, structure)
+
+
+def size(tree: Tree) -> int:
+    """Number of scalars in a tree."""
+    return sum(leaf.numel() for leaf in leaves(tree))
+
+
+def dot(first: Tree, second: Tree) -> Tensor:
+    """Inner product of two trees of equal structure."""
+    return torch.stack(
+        [(a * b).sum() for a, b in zip(leaves(first), leaves(second), strict=True)]
+    ).sum()
+
+
+def norm(tree: Tree) -> Tensor:
+    """Euclidean norm over all leaves (a diagnostic: its gradient at zero is not defined)."""
+    return torch.linalg.vector_norm(torch.cat([leaf.reshape(-1) for leaf in leaves(tree)]))
+
+
+def all_finite(tree: Tree, batch: int = 0) -> Tensor:
+    """Whether all entries are finite, for each entry of the ``batch`` leading axes."""
+    verdicts = [
+        torch.isfinite(leaf).reshape(*leaf.shape[:batch], -1).all(-1) for leaf in leaves(tree)
+    ]
+    return torch.stack(verdicts).all(0)
