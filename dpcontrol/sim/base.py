@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -24,10 +24,11 @@ class Simulator(abc.ABC):
     A parameter is a scalar, shared by all scenarios, or a tensor ``(scenarios,)`` (see :func:`align`).
     """
 
-    @property
-    @abc.abstractmethod
-    def dt(self) -> float:
-        """Time that one step advances (1 for plain functions)."""
+    if TYPE_CHECKING:  # only declared: at run time it would become the default of a dataclass's field
+
+        @property
+        def dt(self) -> float:
+            """Time that one step advances (1 for plain functions)."""
 
     @property
     def parameters(self) -> Mapping[str, Value]:

@@ -1,0 +1,116 @@
+"""A trajectory, and the plain rollout that makes one. A rollout knows a simulator only as something that steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.engine.gradients import GradientMode
+from dpcontrol.engine.scan import scan
+from dpcontrol.results import UsageError
+from dpcontrol.tree import Tree
+
+
+class Steps(Protocol):
+    """The part of a simulator that the engine sees (see :class:`dpcontrol.sim.base.Simulator`)."""
+
+    @property
+    def dt(self) -> float: ...
+    @property
+    def parameters(self) -> Mapping[str, float | Tensor]: ...
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree: ...
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any: ...
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree: ...
+
+
+@tree.register
+@dataclass(frozen=True)
+class Trajectory:
+    """What a rollout went through.
+
+    ``states``: leaves ``(horizon + 1, scenarios, ...)``; ``controls``: leaves ``(horizon, scenarios, ...)`` or ``None``;
+    ``times``: ``(horizon + 1,)``, in the simulator's unit of time.
+    """
+
+    states: Tree
+    controls: Tree
+    times: Tensor
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps."""
+        return len(self.times) - 1
+
+
+def rollout(
+    simulator: Steps,
+    state: Tree,
+    controls: Tree = None,
+    *,
+    length: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    scenario: Mapping[str, Tree] | None = None,
+    noise: Tree = None,
+    gradient: GradientMode | None = None,
+) -> Trajectory:
+    """Roll a simulator out: ``x_{k+1} = step(x_k, u_k)``, from ``x_0 = state``.
+
+    Args:
+        simulator: anything that steps.
+        state: initial state, leaves ``(scenarios, ...)``.
+        controls: leaves ``(horizon, scenarios, ...)``, or ``None`` for an uncontrolled run of ``length`` steps.
+        length: number of steps; needed only without controls and noise.
+        parameters: replaces some of the simulator's defaults; tensors are differentiated through.
+        scenario: per-scenario data that a wrapped function may look at.
+        noise: leaves ``(horizon, scenarios, ...)``.
+        gradient: how the loop is differentiated.
+
+    Raises:
+        UsageError: if the number of steps is not determined or contradictory.
+    """
+    horizons = {len(leaf) for leaf in tree.leaves((controls, noise))} | ({length} - {None})
+    if len(horizons) != 1:
+        raise UsageError(
+            f"a rollout needs one number of steps; controls, noise and length say {sorted(horizons) or 'nothing'}: "
+            "pass controls with a leading axis of steps, or length=..."
+        )
+    steps = int(horizons.pop())
+    values = parameter_values(simulator, parameters or {}, like=state)
+    coefficients = simulator.prepare(values, scenario or {})
+
+    def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
+        control, disturbance = row if row is not None else (None, None)
+        carry = simulator.step(carry, control, constants, disturbance, k * simulator.dt)
+        return carry, carry
+
+    start = simulator.start(state, values)
+    _, rest = scan(body, start, (controls, noise), steps, constants=coefficients, gradient=gradient)
+    states = prepend(start, rest)
+    return Trajectory(states, controls, times(steps, simulator.dt, like=start))
+
+
+def prepend(first: Tree, rest: Tree) -> Tree:
+    """One sequence of the first entry and those behind it (``None`` for none)."""
+    if rest is None:
+        return tree.map(lambda leaf: leaf[None], first)
+    return tree.map(lambda head, tail: torch.cat([head[None], tail]), first, rest)
+
+
+def times(steps: int, dt: float, *, like: Tree) -> Tensor:
+    """``t_k = k dt``, ``(steps + 1,)``, on the device of ``like``."""
+    leaf = tree.leaves(like)[0]
+    dtype = leaf.dtype if leaf.is_floating_point() else torch.get_default_dtype()
+    return torch.arange(steps + 1, dtype=dtype, device=leaf.device) * dt
+
+
+def parameter_values(simulator: Steps, given: Mapping[str, Any], *, like: Tree) -> dict[str, Tensor]:
+    """The simulator's defaults, replaced by what is given, as tensors of the state's dtype and device."""
+    leaves = [leaf for leaf in tree.leaves(like) if leaf.is_floating_point()]
+    dtype, device = (leaves[0].dtype, leaves[0].device) if leaves else (None, None)
+    merged = {**simulator.parameters, **given}
+    return {name: tree.to(value, dtype=dtype, device=device) for name, value in merged.items()}

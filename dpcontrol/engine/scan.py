@@ -1,0 +1,51 @@
+"""The one time loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dpcontrol import tree
+from dpcontrol.engine.gradients import Full, GradientMode
+from dpcontrol.results import UsageError
+from dpcontrol.tree import Tree
+
+Body = Callable[[Tree, Tree, Tree, int], tuple[Tree, Tree]]
+
+
+def scan(
+    body: Body,
+    carry: Tree,
+    inputs: Tree,
+    length: int,
+    *,
+    constants: Tree = None,
+    gradient: GradientMode | None = None,
+) -> tuple[Tree, Tree]:
+    """Run ``carry, output = body(carry, inputs[k], constants, k)`` for ``k = 0 .. length - 1``.
+
+    Args:
+        body: a pure function; every tensor that it needs comes in through its arguments.
+        carry: what one step hands to the next.
+        inputs: a tree whose leaves have a leading axis of ``length`` (``None`` where nothing enters).
+        length: number of steps, zero allowed.
+        constants: a tree that every step sees.
+        gradient: how the loop is differentiated; ``None`` is :class:`~dpcontrol.engine.gradients.Full`.
+
+    Returns:
+        The last carry, and the outputs stacked along a new leading axis (``None`` if the body returned ``None`` or
+        there was no step).
+    """
+    mode = Full() if gradient is None else gradient
+    if not isinstance(mode, Full):
+        raise UsageError(f"gradient must be Full(); found {mode!r}.")
+    rows: list[Any] = tree.unbind(inputs) if tree.leaves(inputs) else [None] * length
+    if len(rows) != length:
+        raise UsageError(f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step.")
+    outputs = []
+    for k, row in enumerate(rows):
+        carry, output = body(carry, row, constants, k)
+        outputs.append(output)
+    if not outputs or not tree.leaves(outputs[0]):
+        return carry, None
+    return carry, tree.stack(outputs)
