@@ -1,0 +1,43 @@
+"""Simulators: one step of a physical system each. They know nothing of loops, objectives or strategies."""
+
+from dpcontrol.sim.base import Simulator, Substeps, align
+from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
+from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
+from dpcontrol.sim.cart_pole import CartPole
+from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.sim.interpolate import interpolate
+from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
+from dpcontrol.sim.lotka_volterra import LotkaVolterra
+from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
+from dpcontrol.sim.pendulum import Pendulum
+from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
+from dpcontrol.sim.van_der_pol import VanDerPol
+
+__all__ = [
+    "EULER",
+    "HEUN",
+    "MIDPOINT",
+    "ODE",
+    "RK4",
+    "SYMPLECTIC_EULER",
+    "VERLET",
+    "CartPole",
+    "DiscreteLinear",
+    "FiniteVolumeBurgers",
+    "FunctionSimulator",
+    "FunctionSystem",
+    "LinearSystem",
+    "LotkaVolterra",
+    "Partitioned",
+    "Pendulum",
+    "SemiLagrangianBurgers",
+    "SeparableSystem",
+    "Simulator",
+    "Steady",
+    "Substeps",
+    "System",
+    "Tableau",
+    "VanDerPol",
+    "align",
+    "interpolate",
+]

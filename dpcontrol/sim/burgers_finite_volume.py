@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 from dpcontrol.results import UsageError
-from dpcontrol.sim.base import Simulator, Value, align, require_positive
-from dpcontrol.sim.checks import readable, require_extent, require_row_of_cells, require_shape, same_as_defaults
+from dpcontrol.sim.base import Simulator, Value, require_positive
+from dpcontrol.sim.checks import (
+    readable,
+    require_extent,
+    require_row_of_cells,
+    require_shape,
+    same_as_defaults,
+)
 from dpcontrol.tree import Tree
 
 SIDES = ("left_value", "right_value")
@@ -32,8 +38,8 @@ class FiniteVolumeBurgers(Simulator):
     ==================  ==========  =====================================================
 
     **State**: ``(scenarios, cells)``, averages over the cells (equal to the values at the cell centres
-    ``extent[0] + (i + 1/2) h`` up to ``O(h^2)``); the control has the same shape, or is ``None``. The number of cells is
-    the state's.
+    ``extent[0] + (i + 1/2) h`` up to ``O(h^2)``); the control has the same shape, or is ``None``. The number of
+    cells is the state's.
 
     **Boundary conditions**: ``"periodic"``, or a pair ``(left value, right value)`` that ``u`` has at the ends. With
     little viscosity an end where the flow leaves does not feel its value beyond a layer of one cell.
@@ -48,16 +54,16 @@ class FiniteVolumeBurgers(Simulator):
     .. math:: f = \tfrac12 \max(l, 0)^2 + \tfrac12 \min(r, 0)^2 - \nu (u_{i+1} - u_i) / h,
 
     and time advances by Heun's two stages (strong stability preserving). Order 2 in space and time where ``u`` is
-    smooth, extrema included (that is what ``epsilon`` is for); the sum over the cells changes by the fluxes through the two
-    ends and the force only, so shocks travel at the right speed. The slope is smooth in ``u`` and the flux is
+    smooth, extrema included (that is what ``epsilon`` is for); the sum over the cells changes by the fluxes through
+    the two ends and the force only, so shocks travel at the right speed. The slope is smooth in ``u`` and the flux is
     once continuously differentiable: gradients exist everywhere, unlike with minmod or an exact Riemann solver.
 
     Stable for ``dt (|u| / h + 2 nu / h^2) <= 1`` in every cell, see :meth:`check_stability`.
 
     **Parameters**: ``viscosity``, and ``left_value``, ``right_value`` where the sides have fixed values.
 
-    **Source**: G. D. van Albada, B. van Leer, W. W. Roberts, Astron. Astrophys. 108 (1982), equation for the averaging of
-    slopes; B. Engquist, S. Osher, Math. Comp. 36 (1981), section 2; C.-W. Shu, S. Osher, J. Comput. Phys. 77 (1988), eq. 2.16.
+    **Source**: G. D. van Albada, B. van Leer, W. W. Roberts, Astron. Astrophys. 108 (1982) (the slope); B. Engquist,
+    S. Osher, Math. Comp. 36 (1981) (the flux); S. Gottlieb, C.-W. Shu, Math. Comp. 67 (1998), section 3 (Heun).
 
     **Good values**: ``FiniteVolumeBurgers(dt=0.002, viscosity=0.01)`` with 128 cells on (0, 1) and ``|u| <= 1``.
 
@@ -92,7 +98,8 @@ class FiniteVolumeBurgers(Simulator):
         )
         if self.boundary != "periodic" and not numbers:
             raise UsageError(
-                f'boundary must be "periodic" or a pair of finite numbers (left value, right value); found {self.boundary!r}.'
+                'boundary must be "periodic" or a pair of finite numbers (left value, right value); '
+                f"found {self.boundary!r}."
             )
 
     @property
@@ -122,7 +129,12 @@ class FiniteVolumeBurgers(Simulator):
         if not isinstance(self.boundary, str):
             left, right = (torch.as_tensor(side).to(speeds).reshape(-1).abs() for side in self.boundary)
             speeds = torch.cat(
-                (speeds[:, :1].maximum(left[:, None]), speeds[:, 1:-1], speeds[:, -1:].maximum(right[:, None])), 1
+                (
+                    speeds[:, :1].maximum(left[:, None]),
+                    speeds[:, 1:-1],
+                    speeds[:, -1:].maximum(right[:, None]),
+                ),
+                1,
             )
         nu = torch.as_tensor(self.viscosity).to(speeds).reshape(-1, 1)
         frequency = speeds / h + 2 * nu / h**2
@@ -133,13 +145,15 @@ class FiniteVolumeBurgers(Simulator):
             raise UsageError(
                 f"dt = {self.dt:g} is unstable: in cell {cell} of scenario {scenario} the speed is "
                 f"{float(speeds[scenario, cell]):.3g}, which with cells of size {h:.3g} and viscosity "
-                f"{float(nu[scenario if len(nu) > 1 else 0]):.3g} needs dt <= {1 / highest:.3g}; reduce dt, or wrap the "
-                "simulator in Substeps."
+                f"{float(nu[scenario if len(nu) > 1 else 0]):.3g} needs dt <= {1 / highest:.3g}; reduce dt, or wrap "
+                "the simulator in Substeps."
             )
 
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> dict[str, Tensor]:
         """The parameters as columns: ``()`` or ``(scenarios, 1)``."""
-        return {name: value.reshape(-1, 1) if value.ndim == 1 else value for name, value in parameters.items()}
+        return {
+            name: value.reshape(-1, 1) if value.ndim == 1 else value for name, value in parameters.items()
+        }
 
     def step(
         self, state: Tensor, control: Tensor | None, coefficients: Mapping[str, Tensor], noise: Tree, t: float
@@ -158,7 +172,7 @@ class FiniteVolumeBurgers(Simulator):
         if isinstance(self.boundary, str):
             difference = torch.diff(torch.cat((u[:, -1:], u, u[:, :1]), -1))
         else:
-            left, right = (align(coefficients[side], u).expand(len(u), 1) for side in SIDES)
+            left, right = (coefficients[side].expand(len(u), 1) for side in SIDES)
             # the ghost values 2 v - u make v the value in between, at the face
             ends = 2 * (u[:, :1] - left), 2 * (right - u[:, -1:])
             difference = torch.cat((ends[0], torch.diff(u), ends[1]), -1)

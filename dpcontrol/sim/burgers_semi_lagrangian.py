@@ -10,7 +10,13 @@ from torch import Tensor
 
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
-from dpcontrol.sim.checks import readable, require_extent, require_row_of_cells, require_shape, same_as_defaults
+from dpcontrol.sim.checks import (
+    readable,
+    require_extent,
+    require_row_of_cells,
+    require_shape,
+    same_as_defaults,
+)
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.tree import Tree
 
@@ -51,10 +57,11 @@ class SemiLagrangianBurgers(Simulator):
 
     **Parameters**: ``viscosity``.
 
-    **Source**: P. Holl, V. Koltun, N. Thuerey, "Learning to control PDEs with differentiable physics", ICLR 2020,
-    appendix on Burgers' equation; the semi-Lagrangian method: A. Staniforth, J. Côté, Mon. Weather Rev. 119 (1991), section 2.
+    **Source**: P. Holl, V. Koltun, N. Thuerey, "Learning to control PDEs with differentiable physics", ICLR 2020
+    (the setup); A. Staniforth, J. Côté, Mon. Weather Rev. 119 (1991), section 2 (semi-Lagrangian advection).
 
-    **Good values**: ``SemiLagrangianBurgers(dt=0.03, viscosity=0.003)`` with 32 cells on (0, 1) and ``|u| <= 3``, over 32 steps.
+    **Good values**: ``SemiLagrangianBurgers(dt=0.03, viscosity=0.003)`` with 32 cells on (0, 1) and
+    ``|u| <= 3``, over 32 steps.
 
     Args:
         dt: time step.
@@ -102,8 +109,8 @@ class SemiLagrangianBurgers(Simulator):
         nu, h = float(viscosities[worst]), (self.extent[1] - self.extent[0]) / state.shape[-1]
         if 2 * nu * self.dt > h * h * (1 + 1e-6):
             raise UsageError(
-                f"dt = {self.dt:g} is unstable: explicit diffusion with viscosity {nu:g} (scenario {worst}) in cells of "
-                f"size {h:g} needs dt <= {h * h / (2 * nu):.3g}; reduce dt, or wrap the simulator in Substeps."
+                f"dt = {self.dt:g} is unstable: explicit diffusion with viscosity {nu:g} (scenario {worst}) in cells "
+                f"of size {h:g} needs dt <= {h * h / (2 * nu):.3g}; reduce dt, or wrap the simulator in Substeps."
             )
 
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Tensor:
@@ -113,7 +120,9 @@ class SemiLagrangianBurgers(Simulator):
         nu = viscosity.reshape(-1, 1) if viscosity.ndim == 1 else viscosity
         return nu * (self.dt / length**2)
 
-    def step(self, state: Tensor, control: Tensor | None, coefficients: Tensor, noise: Tree, t: float) -> Tensor:
+    def step(
+        self, state: Tensor, control: Tensor | None, coefficients: Tensor, noise: Tree, t: float
+    ) -> Tensor:
         """Diffuse, advect the diffused field by itself, push; see the class."""
         cells = state.shape[-1]
         courant = self.dt * cells / (self.extent[1] - self.extent[0])

@@ -56,6 +56,10 @@ def require_shape(next_state: Tensor, state: Tensor, control: Tensor) -> None:
 
 def require_extent(extent: object) -> None:
     """Refuse a domain that is not a pair of increasing finite numbers."""
-    fine = isinstance(extent, tuple) and len(extent) == 2 and all(isinstance(end, int | float) for end in extent)
+    fine = (
+        isinstance(extent, tuple) and len(extent) == 2 and all(isinstance(end, int | float) for end in extent)
+    )
     if not fine or not (math.isfinite(extent[0]) and math.isfinite(extent[1]) and extent[0] < extent[1]):  # type: ignore[index]
-        raise UsageError(f"extent is the pair (left end, right end) of the domain, left < right; found {extent!r}.")
+        raise UsageError(
+            f"extent is the pair (left end, right end) of the domain, left < right; found {extent!r}."
+        )

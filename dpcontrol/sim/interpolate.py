@@ -19,8 +19,8 @@ def interpolate(field: Tensor, offset: Tensor, boundary: str) -> Tensor:
         field: ``f``, ``(..., cells)``.
         offset: ``s``, ``(..., cells)``, in units of a cell. Distances are taken relative to the cell, and not from
             the end of the row, so that float32 loses no digits in long rows.
-        boundary: ``"periodic"``, or ``"zero"``: beyond the outermost cell centres the field falls linearly to zero at the
-            next (missing) cell centre, and is zero further out.
+        boundary: ``"periodic"``, or ``"zero"``: beyond the outermost cell centres the field falls linearly to zero at
+            the next (missing) cell centre, and is zero further out.
 
     Returns:
         ``v``, ``(..., cells)``. Where ``offset`` is not finite, NaN.
