@@ -79,7 +79,8 @@ def unbind(tree: Tree, dim: int = 0) -> list[Tree]:
     sequence at every step.
     """
     flat, structure = pytree.tree_flatten(tree)
-    columns = [leaf.unbind(dim) for leaf in flat]
+    length = next(leaf.shape[dim] for leaf in flat if leaf is not None)
+    columns = [[None] * length if leaf is None else leaf.unbind(dim) for leaf in flat]
     return [pytree.tree_unflatten(list(row), structure) for row in zip(*columns, strict=True)]
 
 
@@ -114,12 +115,9 @@ def ravel(tree: Tree, batch: int = 0) -> Tensor:
 def unravel(vector: Tensor, like: Tree, batch: int = 0) -> Tree:
     """The inverse of :func:`ravel`: ``like`` gives structure and trailing shapes, ``vector`` the batch axes."""
     flat, structure = pytree.tree_flatten(like)
-    shapes = [leaf.shape[batch:] for leaf in flat]
-    sizes = [math.prod(shape) for shape in shapes]
-    parts = vector.split(sizes, dim=-1)
-    rebuilt = [
-        part.reshape(*vector.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
-    ]
+    shapes = [None if leaf is None else leaf.shape[batch:] for leaf in flat]
+    parts = iter(vector.split([math.prod(shape) for shape in shapes if shape is not None], dim=-1))
+    rebuilt = [None if shape is None else next(parts).reshape(*vector.shape[:-1], *shape) for shape in shapes]
     return pytree.tree_unflatten(rebuilt, structure)
 
 

@@ -22,6 +22,7 @@ class FunctionSimulator(Simulator):
 
     ``function(state, control)`` may also take, by keyword, ``parameters`` (dict of tensors), ``noise`` (this step's),
     ``t`` (a float, ``k dt``) and ``scenario`` (dict of per-scenario data). State leaves are ``(scenarios, ...)``.
+    With ``differentiable=False`` it is a black box: no gradient is asked of it, and gradient-free strategies fit.
 
     Raises:
         UsageError: if the signature asks for anything else.
@@ -30,6 +31,7 @@ class FunctionSimulator(Simulator):
     function: Callable[..., Tree]
     dt: float = 1.0
     defaults: Mapping[str, Value] = field(default_factory=dict)
+    differentiable: bool = True
     keywords: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

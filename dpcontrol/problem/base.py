@@ -1,0 +1,239 @@
+"""The one noun: a problem, and its views."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.engine.gradients import Full, GradientMode
+from dpcontrol.engine.rollout import Trajectory
+from dpcontrol.problem import objective as folds
+from dpcontrol.problem.objective import Objective
+from dpcontrol.problem.prior import Prior
+from dpcontrol.problem.rolling import roll
+from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.unknown import ControlSequence, Law, Policy, Pose, Slot, Unknown
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator
+from dpcontrol.tree import Tree
+
+Metric = Callable[[Trajectory, Mapping[str, Tree]], Tensor | tuple[Tensor, Tensor]]
+Constraint = Callable[[Trajectory], Tensor]
+PlotFunction = Callable[..., Any]
+
+
+class View(enum.Enum):
+    """What a problem can be asked for; strategies say which of these they need."""
+
+    LOSS = "a loss"
+    GRADIENT = "a gradient"
+    EXACT_GRADIENT = "an exact gradient"
+    RESIDUALS = "residuals (an objective that is a sum of squares)"
+    LOG_DENSITY = "a log-density (a prior)"
+    ACTING = "a control that acts step by step"
+    BASELINES = "simple laws of its own (baselines=...)"
+    DISTRIBUTION = "a distribution of scenarios to draw from"
+
+
+class Demand(enum.Enum):
+    """What a strategy must honour in a problem, or refuse it."""
+
+    BOUNDS = "bounds"
+    CONSTRAINTS = "constraints"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a problem can be found again: a problem file by name or path, with the arguments that built it."""
+
+    reference: str
+    size: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A control, inference or correction task over a simulator. Made by :func:`control_problem` and its siblings.
+
+    ``z``, what is sought, is a dict: slot name -> tree (see :mod:`dpcontrol.problem.unknown` for its layout). Losses
+    are per scenario, ``(scenarios,)``.
+    """
+
+    name: str
+    simulator: Simulator
+    scenarios: Scenarios
+    horizon: int
+    unknown: Unknown
+    objective: Objective
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    plant: Simulator | None = None
+    prior: Prior | None = None
+    observation: Callable[[Tree], Tree] | None = None
+    constraint_functions: tuple[Constraint, ...] = ()
+    baselines: Mapping[str, Law] = field(default_factory=dict)
+    metric_functions: Mapping[str, Metric] = field(default_factory=dict)
+    plots: Mapping[str, PlotFunction] = field(default_factory=dict)
+    gradient: GradientMode = field(default_factory=Full)
+    differentiable: bool = True
+    origin: Origin | None = None
+
+    # -- sizes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def free_steps(self) -> int:
+        """Steps whose control is free: all, or all but the one that a closing condition takes."""
+        return self.horizon - (folds.closing_term(self.objective) is not None)
+
+    @property
+    def separate(self) -> bool:
+        """Whether every scenario is a problem of its own."""
+        return self.unknown.separate
+
+    def pose(self, count: int | None = None) -> Pose:
+        """What the slots of the unknown may know of this problem, for ``count`` scenarios (all by default)."""
+        initial = self.scenarios.data["initial_state"]
+        leaf = tree.leaves(initial)[0]
+        state = initial if count is None else tree.map(lambda x: x[:1].expand(count, *x.shape[1:]), initial)
+        values = {**self.simulator.parameters, **self.parameters}
+        sizes = self.scenarios.count if count is None else count
+        return Pose(sizes, self.free_steps, state, values, leaf.dtype, leaf.device)
+
+    def start(self) -> dict[str, Tree]:
+        """The start guess, in natural numbers."""
+        return self.unknown.guess(self.pose())
+
+    # -- what it offers and demands --------------------------------------------------------------------------------
+
+    @property
+    def offers(self) -> frozenset[View]:
+        """The views that exist for this problem."""
+        acting = len(self.unknown.slots) == 1 and isinstance(self.unknown.slots[0], (ControlSequence, Policy))
+        found = {
+            View.LOSS: True,
+            View.GRADIENT: self.differentiable,
+            View.EXACT_GRADIENT: self.differentiable and self.gradient.exact,
+            View.RESIDUALS: self.prior is None and folds.is_sum_of_squares(self.objective),
+            View.LOG_DENSITY: self.prior is not None,
+            View.ACTING: acting and self.horizon > 0,
+            View.BASELINES: bool(self.baselines) and acting,
+            View.DISTRIBUTION: self.scenarios.sampler is not None,
+        }
+        return frozenset(view for view, there in found.items() if there)
+
+    @property
+    def demands(self) -> frozenset[Demand]:
+        """What a strategy has to honour."""
+        bounded = self.unknown.limits(self.pose()) is not None
+        found = {Demand.BOUNDS: bounded, Demand.CONSTRAINTS: bool(self.constraint_functions)}
+        return frozenset(demand for demand, there in found.items() if there)
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def loss(self, z: Mapping[str, Tree], scenarios: Tensor | None = None) -> Tensor:
+        """Loss of each scenario, ``(scenarios,)``, differentiable.
+
+        With a prior it is minus the log-density of data and unknown (without Jacobian), split over the scenarios so
+        that their sum is the whole.
+        """
+        loss = roll(self, z, scenarios).loss
+        if self.prior is not None:
+            loss = loss - self.prior.log_density(z) / len(loss)
+        return loss
+
+    def judge(self, z: Mapping[str, Tree]) -> Tensor:
+        """Loss of each scenario on the plant, ``(scenarios,)``: what the answer is worth in the end."""
+        return self.loss(z) if self.plant is None else roll(self, z, plant=True).loss
+
+    def residuals(self, z: Mapping[str, Tree], scenarios: Tensor | None = None) -> Tensor:
+        """Residuals ``(scenarios, entries)``, whose sum of squares is the loss.
+
+        Raises:
+            UsageError: if the objective is not a sum of squares.
+        """
+        if View.RESIDUALS not in self.offers:
+            raise UsageError(f"the objective of {self.name} is not a sum of squares, so it has no residuals.")
+        found = roll(self, z, scenarios, residuals=True).residuals
+        assert found is not None
+        return found
+
+    def log_likelihood(self, z: Mapping[str, Tree]) -> Tensor:
+        """Log-likelihood of the data, a scalar."""
+        return -roll(self, z).loss.sum()
+
+    def log_prior(self, z: Mapping[str, Tree]) -> Tensor:
+        """Log-density of the prior with respect to natural numbers, a scalar."""
+        return self._prior().log_density(z)
+
+    def log_density(self, free: Mapping[str, Tree], *, jacobian: bool = True) -> Tensor:
+        """Log-density of the posterior up to a constant at *free* numbers, a scalar.
+
+        With ``jacobian`` it is the density of the free numbers, which samplers need; without, that of the natural
+        ones, whose maximum is the usual estimate.
+        """
+        z = self.unknown.natural(free)
+        value = self.log_likelihood(z) + self.log_prior(z)
+        return value + self._prior().log_jacobian(free, z) if jacobian else value
+
+    def constraints(self, z: Mapping[str, Tree]) -> Tensor:
+        """Values ``(scenarios, entries)`` that must not be positive."""
+        trajectory = self.simulate(z)
+        return torch.cat([function(trajectory) for function in self.constraint_functions], dim=1)
+
+    def simulate(self, z: Mapping[str, Tree], *, plant: bool = True) -> Trajectory:
+        """The trajectory under ``z``, on the plant (or on the model)."""
+        trajectory = roll(self, z, plant=plant, keep=True).trajectory
+        assert trajectory is not None
+        return trajectory
+
+    def run_law(self, law: Law) -> Trajectory:
+        """The trajectory under a feedback law ``law(state, t, scenario) -> control``, clipped to the bounds."""
+        slots = [slot for slot in self.unknown.slots if isinstance(slot, ControlSequence)]
+
+        def clipped(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
+            control = law(state, t, scenario)
+            return slots[0].clip(control) if slots else control
+
+        trajectory = roll(self, self.start(), plant=True, keep=True, law=clipped).trajectory
+        assert trajectory is not None
+        return trajectory
+
+    def metric_samples(self, trajectory: Trajectory) -> dict[str, tuple[Tensor, Tensor]]:
+        """Numerator and denominator of every metric, each ``(scenarios,)``; a plain mean has ones below."""
+        result = {}
+        for name, function in self.metric_functions.items():
+            found = function(trajectory, self.scenarios.data)
+            pair = found if isinstance(found, tuple) else (found, torch.ones_like(found))
+            result[name] = pair
+        return result
+
+    def metrics(self, z: Mapping[str, Tree]) -> dict[str, float]:
+        """The figures that people in the field quote: means over scenarios, or ratios of means."""
+        if not self.metric_functions:
+            return {}
+        with torch.no_grad():
+            samples = self.metric_samples(self.simulate(z))
+        return {name: float(top.mean() / bottom.mean()) for name, (top, bottom) in samples.items()}
+
+    # -- the same question, asked another way ------------------------------------------------------------------------
+
+    def with_unknown(self, *slots: Slot) -> Problem:
+        """The same problem with something else sought: a feedback policy instead of a control sequence, say."""
+        return replace(self, unknown=Unknown(slots))
+
+    def with_scenarios(self, scenarios: Scenarios) -> Problem:
+        """The same problem, judged on other scenarios."""
+        missing = sorted(set(self.scenarios.data) - set(scenarios.data))
+        if missing:
+            raise UsageError(f"these scenarios lack {missing}, which the problem needs.")
+        return replace(self, scenarios=scenarios)
+
+    def _prior(self) -> Prior:
+        if self.prior is None:
+            raise UsageError(f"{self.name} has no prior: pose it with inference_problem(..., prior=...).")
+        return self.prior

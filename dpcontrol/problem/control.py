@@ -1,0 +1,212 @@
+"""``control_problem``: which control steers it there?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dpcontrol import tree
+from dpcontrol.engine.gradients import Full, GradientMode
+from dpcontrol.engine.rollout import parameter_values
+from dpcontrol.problem import objective as folds
+from dpcontrol.problem.base import Constraint, Metric, PlotFunction, Problem
+from dpcontrol.problem.objective import Objective, Setting
+from dpcontrol.problem.probe import probe
+from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.unknown import ControlSequence, Law, Slot, Unknown
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator
+from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.tree import Tree
+
+
+def control_problem(
+    simulator: Simulator | Callable[..., Tree],
+    *,
+    initial_state: Tree,
+    horizon: int,
+    objective: Objective,
+    control: ControlSequence | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    scenarios: Mapping[str, Tree] | Scenarios | None = None,
+    unknown: Slot | Sequence[Slot] | Unknown | None = None,
+    observation: Callable[[Tree], Tree] | None = None,
+    constraints: Sequence[Constraint] = (),
+    plant: Simulator | Callable[..., Tree] | None = None,
+    baselines: Mapping[str, Law] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    plots: Mapping[str, PlotFunction] | None = None,
+    gradient: GradientMode | None = None,
+    name: str | None = None,
+) -> Problem:
+    r"""Pose a control task: find the unknown ``z`` that minimises ``objective`` over ``x_{k+1} = step(x_k, u_k)``.
+
+    Args:
+        simulator: a :class:`~dpcontrol.sim.base.Simulator`, or any function ``step(state, control) -> state``, which
+            may also take ``parameters``, ``noise``, ``t``, ``scenario`` by keyword. It must be batched over the
+            leading scenario axis, pure, and differentiable; a function is probed for all three.
+        initial_state: floating-point tree with leaves ``(scenarios, ...)``; it sets dtype and device.
+        horizon: number of steps (0 for a :class:`~dpcontrol.sim.function.Steady` system).
+        objective: terms that add and scale, such as ``reach(target) + 1e-3 * effort()``.
+        control: the control sequence that is sought, ``ControlSequence(shape, low=None, high=None)``.
+        parameters: values that replace the simulator's defaults, or that a function takes as ``parameters``.
+        scenarios: further per-scenario data, name -> leaves ``(scenarios, ...)``, or :class:`Scenarios` with a sampler.
+        unknown: what is sought instead of a control: slots such as ``InitialState()``, ``Parameters("viscosity")``.
+        observation: from a state to what a controller sees; the whole state by default.
+        constraints: functions of a trajectory that return ``(scenarios, entries)``, not to become positive.
+        plant: the system that the answer is judged on; the simulator by default.
+        baselines: name -> simple feedback law ``law(state, t, scenario) -> control``.
+        metrics: name -> ``function(trajectory, scenario)``, returning ``(scenarios,)`` or a pair of them, whose
+            ratio of means is reported.
+        plots: name -> ``function(solutions, axes)`` for reports.
+        gradient: how the rollout is differentiated; :class:`~dpcontrol.engine.gradients.Full` by default.
+        name: what reports call it.
+
+    Raises:
+        UsageError: one sentence, before any work: what was found, what was expected, what to do.
+    """
+    system = as_simulator(simulator, parameters)
+    state = checked_state(initial_state)
+    steps = checked_horizon(horizon, system)
+    slots = checked_unknown(unknown, control)
+    if not isinstance(objective, Objective):
+        raise UsageError(
+            f"objective must be built from terms such as reach(target) + 1e-3 * effort(); found {objective!r}: "
+            "wrap your own function with cost(stage=..., terminal=...)."
+        )
+    cast = gathered(state, scenarios)
+    if gradient is not None and not isinstance(gradient, GradientMode):
+        raise UsageError(f"gradient must be a gradient mode such as Full(); found {gradient!r}.")
+    values = dict(parameters or {}) if not isinstance(system, FunctionSimulator) else {}
+    template = start_state(system, values, cast)
+    setting = Setting(cast.count, steps, template, tuple(cast.data))
+    bound, lifted = folds.bind(objective, setting)
+    problem = Problem(
+        name=name or _name_of(simulator),
+        simulator=system,
+        scenarios=replace(cast, data={**cast.data, **lifted}),
+        horizon=steps,
+        unknown=slots,
+        objective=bound,
+        parameters=values,
+        plant=None if plant is None else as_simulator(plant, parameters),
+        observation=observation,
+        constraint_functions=tuple(constraints),
+        baselines=dict(baselines or {}),
+        metric_functions=dict(metrics or {}),
+        plots=dict(plots or {}),
+        gradient=gradient or Full(),
+        differentiable=not isinstance(system, FunctionSimulator) or system.differentiable,
+    )
+    if problem.free_steps < 1 and "control" in slots.names:
+        raise UsageError(f"a control needs at least one free step; horizon {steps} leaves none: lengthen it.")
+    probe(problem)
+    return problem
+
+
+def as_simulator(simulator: Simulator | Callable[..., Tree], parameters: Mapping[str, Any] | None) -> Simulator:
+    """A simulator, or a user's function wrapped as one with ``parameters`` as its defaults."""
+    given = dict(parameters or {})
+    if isinstance(simulator, Simulator):
+        system = simulator
+        if isinstance(system, FunctionSimulator) and given:
+            system = replace(system, defaults={**system.defaults, **given})
+        unknown = sorted(set(given) - set(system.parameters))
+        if unknown:
+            raise UsageError(
+                f"{type(simulator).__name__} has no parameter {', '.join(unknown)}; it has {sorted(system.parameters)}."
+            )
+        return system
+    wrapped = FunctionSimulator(simulator, defaults=given)
+    if given and "parameters" not in wrapped.keywords:
+        raise UsageError(
+            f"parameters {sorted(given)} were given, but the step function does not take the keyword parameters: "
+            "write step(state, control, *, parameters)."
+        )
+    return wrapped
+
+
+def checked_state(initial_state: Tree) -> Tree:
+    """The initial state as a tree of finite floating-point tensors with one scenario axis."""
+    if initial_state is None or not tree.leaves(initial_state):
+        raise UsageError("initial_state is empty; give a tensor (scenarios, ...), or a dict of such tensors.")
+    try:
+        state = tree.map(torch.as_tensor, initial_state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"initial_state must be made of tensors or arrays; found {tree.describe(initial_state)}.") from error
+    for path, leaf in tree.named_leaves(state):
+        where = f"initial_state{path}"
+        if not leaf.is_floating_point():
+            raise UsageError(
+                f"{where} has dtype {str(leaf.dtype).removeprefix('torch.')}; states are floating point: call .float() "
+                "or .double() on it."
+            )
+        if leaf.ndim < 1 or len(leaf) < 1:
+            raise UsageError(
+                f"{where} has shape {tuple(leaf.shape)}; the leading axis is the scenario axis, of length 1 or more: "
+                "add it with state[None]."
+            )
+        if not bool(torch.isfinite(leaf).all()):
+            bad = int((~torch.isfinite(leaf)).sum())
+            raise UsageError(f"{where} has {bad} entries that are not finite; start from finite numbers.")
+    return state
+
+
+def checked_horizon(horizon: int, system: Simulator) -> int:
+    """The number of steps as a whole number that fits the system."""
+    steady = isinstance(system, Steady)
+    if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 0 or (horizon == 0) is not steady:
+        wanted = "0 for a steady system" if steady else "a whole number of steps, at least 1"
+        raise UsageError(f"horizon must be {wanted}; found {horizon!r}.")
+    return horizon
+
+
+def checked_unknown(unknown: Slot | Sequence[Slot] | Unknown | None, control: ControlSequence | None) -> Unknown:
+    """What is sought, from the two keywords that can say it."""
+    if control is not None and not isinstance(control, ControlSequence):
+        raise UsageError(f"control must be a ControlSequence(shape, low=None, high=None); found {control!r}.")
+    if isinstance(unknown, Unknown):
+        slots: tuple[Any, ...] = unknown.slots
+    elif isinstance(unknown, Slot):
+        slots = (unknown,)
+    else:
+        slots = tuple(unknown or ())
+    if control is not None:
+        slots = (control, *slots)
+    if not slots:
+        raise UsageError("nothing is sought: pass control=ControlSequence(shape), or unknown=InitialState(), say.")
+    wrong = [slot for slot in slots if not isinstance(slot, Slot)]
+    if wrong:
+        raise UsageError(f"unknown must be made of slots such as InitialState(); found {wrong[0]!r}.")
+    return unknown if isinstance(unknown, Unknown) and control is None else Unknown(slots)
+
+
+def gathered(state: Tree, scenarios: Mapping[str, Tree] | Scenarios | None) -> Scenarios:
+    """Initial state and further per-scenario data as one set of scenarios."""
+    given = scenarios if isinstance(scenarios, Scenarios) else Scenarios(dict(scenarios or {}))
+    leaf = tree.leaves(state)[0]
+    data = {name: tree.to(value, dtype=leaf.dtype, device=leaf.device) for name, value in given.data.items()}
+    return Scenarios({"initial_state": state, **data}, given.sampler)
+
+
+def start_state(system: Simulator, parameters: Mapping[str, Any], scenarios: Scenarios) -> Tree:
+    """The first state of a rollout, ``(scenarios, ...)``: a template for what terms compare it with."""
+    initial = scenarios.data["initial_state"]
+    own = {name: scenarios.data[name] for name in system.parameters if name in scenarios.data}
+    with torch.no_grad():
+        values = parameter_values(system, {**parameters, **own}, like=initial)
+        for key, value in values.items():
+            numbers = [leaf for leaf in tree.leaves(value) if not bool(torch.isfinite(leaf).all())]
+            if numbers:
+                raise UsageError(f"parameter {key} is not finite: {value}; give finite values.")
+        return system.start(initial, values)
+
+
+def _name_of(simulator: Any) -> str:
+    name = getattr(simulator, "__name__", None) or type(simulator).__name__
+    return "control" if name == "<lambda>" else str(name)
+
+

@@ -1,0 +1,111 @@
+"""One run through a problem, step by step: what rollouts, closed loops and environments have in common.
+
+The cost of every step is known when the step is taken, so the sum of an episode's rewards is minus its loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.engine.rollout import parameter_values
+from dpcontrol.problem import objective as folds
+from dpcontrol.problem.objective import Closing, Frame, Moment, Objective
+from dpcontrol.problem.unknown import Inputs
+from dpcontrol.sim.base import Simulator
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Course:
+    """What does not change during a run: the system with its coefficients, the objective, the scenario data."""
+
+    simulator: Simulator
+    coefficients: Any
+    objective: Objective
+    closing: Closing | None
+    frame: Frame
+
+    def moment(self, state: Tree, control: Tree, k: int) -> Moment:
+        """A moment at step ``k``."""
+        return Moment(state, control, k, k * self.simulator.dt)
+
+    def free_step(self, position: Position, noise: Tree) -> Tree:
+        """The next state under a zero control of the state's shape (closing controls act on every entry)."""
+        t = position.k * self.simulator.dt
+        nothing = tree.map(torch.zeros_like, position.state)
+        return self.simulator.step(position.state, nothing, self.coefficients, noise, t)
+
+
+@tree.register
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: the state ``(scenarios, ...)``, the objective's memories, and the step (a leaf, but an int)."""
+
+    state: Tree
+    memories: tuple[Tree, ...]
+    k: int
+
+
+def open_course(
+    simulator: Simulator,
+    objective: Objective,
+    given: Mapping[str, Any],
+    inputs: Inputs,
+    frame: Frame,
+) -> tuple[Course, Position]:
+    """Everything that is computed once before the first step.
+
+    ``given`` are the problem's parameter values; those sought replace them, per-scenario ones replace both.
+    """
+    named = {name: frame.scenario[name] for name in simulator.parameters if name in frame.scenario}
+    values = parameter_values(simulator, {**given, **inputs.parameters, **named}, like=inputs.initial_state)
+    coefficients = simulator.prepare(values, frame.scenario)
+    state = simulator.start(inputs.initial_state, values)
+    course = Course(simulator, coefficients, objective, folds.closing_term(objective), frame)
+    memories = folds.begin(objective, course.moment(state, None, 0), frame)
+    return course, Position(state, memories, 0)
+
+
+def step(course: Course, position: Position, control: Tree, noise: Tree) -> tuple[Position, Tensor | None]:
+    """One step under a control: the next position, and the stage cost ``(scenarios,)`` at the present one."""
+    moment = course.moment(position.state, control, position.k)
+    memories, cost = folds.advance(course.objective, position.memories, moment, course.frame)
+    state = course.simulator.step(position.state, control, course.coefficients, noise, moment.t)
+    return Position(state, memories, position.k + 1), cost
+
+
+def close(course: Course, position: Position, noise: Tree) -> tuple[Position, Tree, Tensor | None]:
+    """The last step of an objective with a closing condition: next position, closing control, stage cost."""
+    assert course.closing is not None
+    uncontrolled = course.free_step(position, noise)
+    control = course.closing.control(uncontrolled, course.simulator.dt, course.frame)
+    moment = course.moment(position.state, control, position.k)
+    memories, cost = folds.advance(course.objective, position.memories, moment, course.frame)
+    target = tree.map(
+        lambda end, free: end.expand_as(free), course.frame.scenario[course.closing.target], uncontrolled
+    )
+    return Position(target, memories, position.k + 1), control, cost
+
+
+def finish(course: Course, position: Position) -> Tensor | None:
+    """The cost ``(scenarios,)`` at the last state."""
+    moment = course.moment(position.state, None, position.k)
+    return folds.complete(course.objective, position.memories, moment, course.frame)
+
+
+def total(*costs: Tensor | None, like: Tree) -> Tensor:
+    """Sum of costs ``(scenarios,)``; zeros where there is none."""
+    found = [cost for cost in costs if cost is not None]
+    if not found:
+        leaf = tree.leaves(like)[0]
+        return torch.zeros(len(leaf), dtype=leaf.dtype, device=leaf.device)
+    result = found[0]
+    for cost in found[1:]:
+        result = result + cost
+    return result

@@ -1,0 +1,235 @@
+"""Asking a problem a few questions at the door: is its step batched, pure and differentiable, do its costs fit?
+
+A few single steps of two scenarios, so it costs next to nothing. Library simulators are proven elsewhere and are only
+asked whether the shapes fit; a user's function is asked everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.problem import course as courses
+from dpcontrol.problem import objective as folds
+from dpcontrol.problem.base import Problem
+from dpcontrol.problem.course import Course, Position
+from dpcontrol.problem.rolling import open_problem
+from dpcontrol.results import UsageError
+from dpcontrol.sim.function import FunctionSimulator
+from dpcontrol.tree import Tree
+
+Step = Callable[[Tree, Tree], Tree]
+
+
+def probe(problem: Problem) -> None:
+    """Raise :class:`UsageError` where the simulator's step, a cost, or a baseline law does not fit the problem."""
+    pair = torch.tensor([0, problem.scenarios.count - 1])
+    course, position, control, noise = _first_step(problem, pair)
+    if problem.horizon > 0:
+        state = _spread(position.state, 0.01)
+        step = _guarded(lambda x, u: course.simulator.step(x, u, course.coefficients, noise, 0.0), state, control)
+        with torch.no_grad():
+            after = step(state, control)
+            _same_shape(after, state)
+        if isinstance(problem.simulator, FunctionSimulator):
+            with torch.no_grad():
+                _is_pure(step, state, control, after)
+                _is_batched(problem, state, control, after)
+            if problem.differentiable:
+                _is_differentiable(step, state, control)
+        if course.closing is not None:
+            _closes(course, position, control)
+    _costs_fit(course, position, control)
+    _laws_fit(problem, course, position, control)
+
+
+def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, Tree, Tree]:
+    """The course of some scenarios at its first position, with a control to try and the first noise."""
+    guess = problem.unknown.guess(problem.pose(len(scenarios)))
+    with torch.no_grad():
+        course, position, inputs, data = open_problem(problem, guess, scenarios, plant=False)
+        if inputs.law is not None:
+            control = inputs.law(position.state, 0.0, data)
+        else:
+            control = tree.map(lambda leaf: leaf[:, 0], inputs.controls)
+    noise = tree.map(lambda leaf: leaf[:, 0], data.get("noise"))
+    return course, position, _spread(control, 0.05), noise
+
+
+def _spread(value: Tree, amount: float) -> Tree:
+    """The value, moved a little and differently in each entry, reproducibly."""
+
+    def move(leaf: Tensor) -> Tensor:
+        wave = torch.cos(1.0 + torch.arange(leaf.numel(), dtype=leaf.dtype, device=leaf.device)).reshape(leaf.shape)
+        return leaf + amount * (leaf.abs() + 0.1) * wave
+
+    return tree.map(move, value)
+
+
+def _guarded(step: Step, state: Tree, control: Tree) -> Step:
+    """The step, with what a user's code raises put into one sentence."""
+
+    def run(x: Tree, u: Tree) -> Tree:
+        try:
+            return step(x, u)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"step(state, control) failed with {type(error).__name__}: {_first_line(error)} - state is "
+                f"{tree.describe(state)}, control is {tree.describe(control)}; make them fit."
+            ) from error
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+
+
+def _same_shape(after: Tree, state: Tree) -> None:
+    bad_leaf = any(not isinstance(leaf, Tensor) for leaf in tree.leaves(after))
+    if bad_leaf or not tree.same_structure(after, state) or tree.describe(after) != tree.describe(state):
+        raise UsageError(
+            f"step(state, control) must return a state like the one it got, {tree.describe(state)}; "
+            f"found {tree.describe(after)}: keep structure, shape and dtype."
+        )
+
+
+def _is_pure(step: Step, state: Tree, control: Tree, after: Tree) -> None:
+    before = tree.map(torch.clone, (state, control))
+    again = step(state, control)
+    if not _equal((state, control), before):
+        raise UsageError("step(state, control) changed its input in place; build and return new tensors instead.")
+    if not _equal(again, after):
+        raise UsageError(
+            "step(state, control) gave two different answers to the same question; draw randomness beforehand and "
+            "pass it in as noise, and keep no state between calls."
+        )
+
+
+def _is_batched(problem: Problem, state: Tree, control: Tree, after: Tree) -> None:
+    for chosen in ([0], [1, 0]):
+        rows = torch.tensor(chosen)
+        course, _, _, noise = _first_step(problem, torch.tensor([0, problem.scenarios.count - 1])[rows])
+        some, acted = tree.take(state, rows), tree.take(control, rows)
+        step = _guarded(lambda x, u, c=course, n=noise: c.simulator.step(x, u, c.coefficients, n, 0.0), some, acted)
+        found = step(some, acted)
+        if not tree.same_structure(found, after) or not _close(found, tree.take(after, rows)):
+            raise UsageError(
+                "step(state, control) is not batched over scenarios: the answer for one scenario depends on which "
+                "others are beside it; treat the leading axis of every tensor as independent scenarios."
+            )
+
+
+def _is_differentiable(step: Step, state: Tree, control: Tree) -> None:
+    """Compare the derivative in random directions with finite differences; detached paths are found this way."""
+    names = {"state": 0, "control": 1} if tree.leaves(control) else {"state": 0}
+    for name, position in names.items():
+        verdicts = [_derivatives(step, (state, control), position, seed) for seed in range(3)]
+        if all(abs(exact - measured) > 0.05 * max(abs(exact), abs(measured)) + floor for exact, measured, floor in verdicts):
+            exact, measured, _ = verdicts[0]
+            raise UsageError(
+                f"step(state, control) has a wrong gradient in {name}: autograd says {exact:.3g}, a finite difference "
+                f"{measured:.3g}; remove .detach(), .item(), .numpy() and rounding, or declare a black box with "
+                "FunctionSimulator(step, differentiable=False) and use cmaes or cem."
+            )
+
+
+def _derivatives(step: Step, point: tuple[Tree, Tree], position: int, seed: int) -> tuple[float, float, float]:
+    """Directional derivative of a random projection of the step: by autograd, by difference, and the error's floor."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(leaf: Tensor) -> Tensor:
+        return torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype).to(leaf.device)
+
+    base = tree.map(lambda leaf: leaf.detach(), point)
+    direction = tree.map(draw, base[position])
+    weights = tree.map(draw, step(*base))
+
+    def moved(amount: float | Tensor) -> Tensor:
+        arguments = list(base)
+        arguments[position] = tree.map(lambda leaf, d: leaf + amount * d, base[position], direction)
+        return tree.dot(step(*arguments), weights)
+
+    eps = torch.finfo(tree.leaves(base)[0].dtype).eps
+    width = eps ** (1 / 3)
+    with torch.no_grad():
+        high, low = float(moved(width)), float(moved(-width))
+    measured = (high - low) / (2 * width)
+    amount = torch.zeros((), dtype=tree.leaves(base)[0].dtype, device=tree.leaves(base)[0].device, requires_grad=True)
+    with torch.enable_grad():
+        value = moved(amount)
+        exact = float(torch.autograd.grad(value, amount)[0]) if value.requires_grad else 0.0
+    return exact, measured, 100 * eps * (abs(high) + 1) / width
+
+
+def _closes(course: Course, position: Position, control: Tree) -> None:
+    """Verify that a closing control closes: the control must enter every entry of a step linearly."""
+    if tree.describe(control) != tree.describe(position.state):
+        raise UsageError(
+            f"closing(target) needs a control on every entry of the state; the state is "
+            f"{tree.describe(position.state)}, the control {tree.describe(control)}: use reach(target)."
+        )
+    assert course.closing is not None
+    with torch.no_grad():
+        free = course.free_step(position, None)
+        acted = course.closing.control(free, course.simulator.dt, course.frame)
+        end = course.simulator.step(position.state, acted, course.coefficients, None, 0.0)
+        target = tree.map(lambda t, x: t.expand_as(x), course.frame.scenario[course.closing.target], end)
+    if not _close(end, target):
+        raise UsageError(
+            "closing(target) assumes step(x, u) = step(x, 0) + gain * u, which this simulator does not do for "
+            f"gain {course.closing.gain or course.simulator.dt}: pass closing(target, gain=...), or use reach(target)."
+        )
+
+
+def _costs_fit(course: Course, position: Position, control: Tree) -> None:
+    def run(_: Tree, u: Tree) -> Tree:
+        moment = course.moment(position.state, u, 0)
+        memories, stage = folds.advance(course.objective, position.memories, moment, course.frame)
+        return courses.total(stage, courses.finish(course, Position(position.state, memories, 0)), like=position.state)
+
+    with torch.no_grad():
+        try:
+            found: Any = run(position.state, control)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"the objective failed at the first state with {type(error).__name__}: {_first_line(error)}."
+            ) from error
+    if tuple(found.shape) != (len(tree.leaves(position.state)[0]),):
+        raise UsageError(f"a cost must be one number per scenario; found shape {tuple(found.shape)}.")
+
+
+def _laws_fit(problem: Problem, course: Course, position: Position, control: Tree) -> None:
+    for name, law in problem.baselines.items():
+        try:
+            with torch.no_grad():
+                found = law(position.state, 0.0, course.frame.scenario)
+        except Exception as error:
+            raise UsageError(f"the baseline {name!r} failed with {type(error).__name__}: {_first_line(error)}.") from error
+        if tree.describe(found) != tree.describe(control):
+            raise UsageError(
+                f"the baseline {name!r} must return a control {tree.describe(control)}; found {tree.describe(found)}."
+            )
+
+
+def _equal(first: Tree, second: Tree) -> bool:
+    pairs = zip(tree.leaves(first), tree.leaves(second), strict=True)
+    return all(torch.equal(a, b) or bool((torch.isnan(a) & torch.isnan(b) | (a == b)).all()) for a, b in pairs)
+
+
+def _close(first: Tree, second: Tree) -> bool:
+    def near(a: Tensor, b: Tensor) -> bool:
+        if a.shape != b.shape:
+            return False
+        tolerance = 200 * torch.finfo(a.dtype).eps
+        return torch.allclose(a, b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max())), equal_nan=True)
+
+    return all(near(a, b) for a, b in zip(tree.leaves(first), tree.leaves(second), strict=True))
