@@ -38,7 +38,8 @@ class CartPole(System):
     =========  ============  =========  ====================================================
 
     **State**: ``(scenarios, 4)``. Without force the energy ``M x'^2 / 2 + m l x' theta' cos(theta) +
-    (2/3) m l^2 theta'^2 + m g l cos(theta)`` is conserved. **Parameters**: ``cart_mass``, ``pole_mass``, ``half_length``, ``gravity``.
+    (2/3) m l^2 theta'^2 + m g l cos(theta)`` is conserved.
+    **Parameters**: ``cart_mass``, ``pole_mass``, ``half_length``, ``gravity``.
 
     **Source**: A. G. Barto, R. S. Sutton, C. W. Anderson, IEEE Trans. Syst. Man Cybern. 13 (1983), appendix,
     without friction.

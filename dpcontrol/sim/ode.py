@@ -117,7 +117,8 @@ class ODE(Simulator):
     **Scheme**: a :class:`~dpcontrol.sim.schemes.Tableau` (``EULER``, ``HEUN``, ``MIDPOINT``, ``RK4``; orders 1, 2,
     2, 4) or, for a :class:`SeparableSystem`, a :class:`~dpcontrol.sim.schemes.Partitioned` one (``SYMPLECTIC_EULER``,
     ``VERLET``; orders 1, 2). All are explicit: ``dt`` times the largest eigenvalue of the linearised system must stay
-    below about 2.8 for RK4 and 2 for the others; undamped oscillations grow slowly under EULER, HEUN and MIDPOINT for any ``dt``.
+    below about 2.8 for RK4 and 2 for the others; undamped oscillations grow slowly under
+    EULER, HEUN and MIDPOINT for any ``dt``.
 
     **Parameters**: the system's.
 
