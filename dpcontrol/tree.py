@@ -98,10 +98,9 @@ def to(tree: Tree, *, dtype: torch.dtype | None = None, device: torch.device | N
     """Numbers and tensors as tensors of one dtype (floating leaves only) on one device."""
 
     def convert(leaf: Any) -> Any:
-        tensor = torch.as_tensor(leaf)
-        if tensor.is_floating_point() or not isinstance(leaf, Tensor):
-            return tensor.to(dtype=dtype, device=device)
-        return tensor.to(device=device)
+        if not isinstance(leaf, Tensor):  # at once: by way of float32 a number would lose half of its digits
+            return torch.as_tensor(leaf, dtype=dtype, device=device)
+        return leaf.to(dtype=dtype if leaf.is_floating_point() else None, device=device)
 
     return map(convert, tree)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,9 @@ def taylor_rates(
     halvings: int = 4,
     seed: int = 0,
 ) -> list[float]:
-    """Observed rates of ``|f(x + h d) - f(x) - h f'(x) d|`` as ``h`` is halved: 2 for the exact gradient, 1 for a wrong one.
+    """Observed rates of ``|f(x + h d) - f(x) - h f'(x) d|`` as ``h`` is halved.
+
+    They are 2 for the exact gradient, 1 for a wrong one.
 
     Args:
         function: of a tree of float64 tensors, scalar, differentiable by autograd.
@@ -47,7 +50,7 @@ def taylor_rates(
             h = largest / 2**k
             moved = function(tree.map(lambda leaf, d, h=h: leaf + h * d, point, direction))
             remainders.append(abs(float(moved) - float(value) - h * slope))
-    return [math.log2(coarse / fine) for coarse, fine in zip(remainders, remainders[1:], strict=False)]
+    return [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(remainders)]
 
 
 def convergence_order(sizes: list[float], errors: list[float]) -> float:

@@ -127,7 +127,10 @@ class FiniteVolumeBurgers(Simulator):
         h = (self.extent[1] - self.extent[0]) / state.shape[-1]
         speeds = state.detach().abs()
         if not isinstance(self.boundary, str):
-            left, right = (torch.as_tensor(side).to(speeds).reshape(-1).abs() for side in self.boundary)
+            left, right = (
+                torch.as_tensor(side, dtype=speeds.dtype, device=speeds.device).reshape(-1).abs()
+                for side in self.boundary
+            )
             speeds = torch.cat(
                 (
                     speeds[:, :1].maximum(left[:, None]),
@@ -136,7 +139,7 @@ class FiniteVolumeBurgers(Simulator):
                 ),
                 1,
             )
-        nu = torch.as_tensor(self.viscosity).to(speeds).reshape(-1, 1)
+        nu = torch.as_tensor(self.viscosity, dtype=speeds.dtype, device=speeds.device).reshape(-1, 1)
         frequency = speeds / h + 2 * nu / h**2
         worst = int(frequency.argmax())
         scenario, cell = divmod(worst, state.shape[-1])

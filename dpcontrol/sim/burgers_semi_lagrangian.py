@@ -104,7 +104,7 @@ class SemiLagrangianBurgers(Simulator):
         Raises:
             UsageError: if ``dt`` is larger; the sentence names the scenario and the largest stable ``dt``.
         """
-        viscosities = torch.as_tensor(self.viscosity).reshape(-1)
+        viscosities = torch.as_tensor(self.viscosity, dtype=torch.float64).reshape(-1)
         worst = int(viscosities.argmax())
         nu, h = float(viscosities[worst]), (self.extent[1] - self.extent[0]) / state.shape[-1]
         if 2 * nu * self.dt > h * h * (1 + 1e-6):

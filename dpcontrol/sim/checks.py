@@ -29,7 +29,10 @@ def readable(*tensors: Tensor) -> bool:
 def same_as_defaults(parameters: Mapping[str, Tensor], defaults: Mapping[str, Value]) -> bool:
     """Whether readable parameters are the simulator's own (up to rounding to their dtype)."""
     return all(
-        torch.equal(parameters[name], torch.as_tensor(value).to(parameters[name]))
+        torch.equal(
+            parameters[name],
+            torch.as_tensor(value, dtype=parameters[name].dtype, device=parameters[name].device),
+        )
         for name, value in defaults.items()
         if name in parameters
     )

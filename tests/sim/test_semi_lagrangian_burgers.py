@@ -56,10 +56,8 @@ def test_one_step_is_its_definition(boundary):
     u = scenes(4, 32)
     force = torch.randn(u.shape, generator=torch.Generator().manual_seed(0), dtype=F64)
     found = roll(simulator, u, 1, force[None])
-    wanted = [
-        by_the_book(a, f, 0.003, 0.03, 1.5, boundary == "periodic")
-        for a, f in zip(u.tolist(), force.tolist())
-    ]  # noqa: B905
+    pairs = zip(u.tolist(), force.tolist(), strict=True)
+    wanted = [by_the_book(row, f, 0.003, 0.03, 1.5, boundary == "periodic") for row, f in pairs]
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=F64), rtol=0, atol=1e-13)
 
 
