@@ -1,0 +1,384 @@
+"""The meter: how a strategy reaches its problem. It counts, keeps the best, records, journals, and ends the budget.
+
+To a strategy a problem looks like ``instances`` separate minimisations of ``dimension`` numbers each: one instance per
+scenario where nothing is shared, else a single one (the mean over scenarios). Vectors are *free* numbers: a slot with
+a transform (a positive parameter with a prior) is unconstrained in them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.problem.base import Problem
+from dpcontrol.results import Counts, UsageError
+from dpcontrol.store import Journal, Record, checksum
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may cost. Whatever is reached first ends it; ``None`` is no limit.
+
+    Args:
+        seconds: wall time (such runs are not reproducible to the bit).
+        simulated_steps: scenario-steps, VJP sweeps and recomputation charged (see :class:`~dpcontrol.results.Counts`).
+        gradients: VJP sweeps of one scenario.
+        target_loss: stop as soon as the mean of the best losses is this low.
+    """
+
+    seconds: float | None = None
+    simulated_steps: int | None = None
+    gradients: int | None = None
+    target_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "simulated_steps", "gradients"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise UsageError(f"Budget({name}=...) must be a positive number; found {value!r}.")
+        if self.target_loss is not None and not isinstance(self.target_loss, (int, float)):
+            raise UsageError(f"Budget(target_loss=...) must be a number; found {self.target_loss!r}.")
+
+
+class BudgetSpent(Exception):
+    """Raised by a meter when the next evaluation would exceed the budget."""
+
+
+class TargetReached(Exception):
+    """Raised by a meter when the mean of the best losses is as low as the budget asked for."""
+
+
+class Stopped(Exception):
+    """Raised by a meter when the callback asked to stop."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees after each evaluation. ``loss`` is the mean over instances of the best so far."""
+
+    loss: float
+    counts: Counts
+    seconds: float
+    fraction: float
+
+
+@dataclass
+class History:
+    """One row per evaluation: what it had cost by then, the best so far, and the evaluation's own mean loss."""
+
+    simulated_steps: list[int] = field(default_factory=list)
+    gradients: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    latest: list[float] = field(default_factory=list)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The rows as columns."""
+        return dict(vars(self))
+
+
+@dataclass
+class Ledger:
+    """What changes while a run goes on; nested strategies share it."""
+
+    best_x: Tensor
+    best: Tensor
+    counts: Counts = field(default_factory=Counts)
+    history: History = field(default_factory=History)
+    answers: list[Record] = field(default_factory=list)
+    seconds_before: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+
+
+class Meter:
+    """See the module's docstring. Made by :func:`dpcontrol.run.run`.
+
+    Args:
+        problem: what is asked.
+        budget: what it may cost.
+        callback: called with a :class:`Progress` after each evaluation; a true answer stops the run.
+        log: where answers are journalled, or ``None``.
+        answers: answers of an interrupted run, to be given again instead of computed.
+        kept: state that the strategy of an interrupted run had kept.
+        keep_state: where :meth:`keep` stores, called with a function that makes the state.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        budget: Budget | None = None,
+        *,
+        callback: Callable[[Progress], Any] | None = None,
+        log: Journal | None = None,
+        answers: list[Record] | None = None,
+        kept: Tree = None,
+        keep_state: Callable[[Callable[[], Tree]], None] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.budget = budget or Budget()
+        self._callback = callback
+        self._log = log
+        self._kept = kept
+        self._keep_state = keep_state
+        guess = problem.unknown.free(problem.start())
+        self._batch = 1 if problem.separate else 0
+        self._template = tree.detach(guess)
+        self._start = self._to_rows(guess)
+        self.instances, self.dimension = self._start.shape
+        nothing_yet = torch.full((self.instances,), float("inf"), dtype=self._start.dtype, device=self._start.device)
+        self.ledger = Ledger(self._start.clone(), nothing_yet, answers=list(reversed(answers or [])))
+
+    # -- the search space ----------------------------------------------------------------------------------------
+
+    def start(self) -> Tensor:
+        """The start guess ``(instances, dimension)``."""
+        return self._start.clone()
+
+    def limits(self) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper bounds ``(instances, dimension)``, infinite where there are none; ``None`` without any."""
+        pair = self.problem.unknown.limits(self.problem.pose())
+        return None if pair is None else (self._to_rows(pair[0]), self._to_rows(pair[1]))
+
+    def magnitudes(self) -> Tensor:
+        """Typical magnitudes of changes ``(instances, dimension)``."""
+        return self._to_rows(self.problem.unknown.magnitude(self.problem.pose()))
+
+    def trees(self, x: Tensor) -> dict[str, Tree]:
+        """Natural ``z`` of rows ``(rows, dimension)`` (of a single row where slots are shared)."""
+        free = tree.unravel(x if self._batch else x[0], self._template, self._batch)
+        return self.problem.unknown.natural(free)
+
+    def layout(self) -> Tree:
+        """A tree shaped like one instance's free numbers: what a reduced basis is built from."""
+        return tree.map(lambda leaf: leaf[0], self._template) if self._batch else self._template
+
+    def best_value(self) -> dict[str, Tree]:
+        """The best so far, as natural ``z``."""
+        return self.trees(self.best_x)
+
+    def _to_rows(self, z: Tree) -> Tensor:
+        rows = tree.ravel(z, self._batch).detach()
+        return rows if self._batch else rows[None]
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    def values(self, x: Tensor, which: Tensor | None = None) -> Tensor:
+        """Losses ``(rows,)`` of points ``(rows, dimension)``; infinite where the system fails.
+
+        ``which`` ``(rows,)`` names the instance of each row, repetition allowed; all in order by default.
+        """
+        which = self._rows(x, which)
+
+        def compute() -> list[Tensor]:
+            with torch.no_grad():
+                return [self._losses(x, which)]
+
+        return self._ask("values", x, which, compute, sweeps=0)[0]
+
+    def values_and_gradients(self, x: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Losses ``(rows,)`` and gradients ``(rows, dimension)``; where either is not finite, ``inf`` and ``nan``."""
+        which = self._rows(x, which)
+
+        def compute() -> list[Tensor]:
+            point = x.detach().requires_grad_()
+            losses = self._losses(point, which)
+            gradient = torch.autograd.grad(losses.sum(), point)[0]
+            return [losses.detach(), gradient]
+
+        values, gradients = self._ask("gradients", x, which, compute, sweeps=1)
+        return values, gradients
+
+    def hessian_products(self, x: Tensor, v: Tensor, which: Tensor | None = None) -> Tensor:
+        """Products ``(rows, dimension)`` of each row's Hessian with the row of ``v`` (exact, reverse over reverse)."""
+        which = self._rows(x, which)
+
+        def compute() -> list[Tensor]:
+            point = x.detach().requires_grad_()
+            losses = self._losses(point, which)
+            gradient = torch.autograd.grad(losses.sum(), point, create_graph=True)[0]
+            product = torch.autograd.grad((gradient * v.detach()).sum(), point)[0]
+            return [losses.detach(), product]
+
+        return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]
+
+    def observe(self, x: Tensor, values: Tensor, steps: int) -> None:
+        """Take note of losses ``(instances,)`` that a strategy found by its own rollouts of ``steps`` scenario-steps."""
+        self._ask("observed", x, self._rows(x, None), lambda: [values], sweeps=0, steps=steps)
+
+    # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def keep(self, make_state: Callable[[], Tree]) -> None:
+        """Offer the strategy's whole state for storing; it is made and written only every few seconds."""
+        if self._keep_state is not None:
+            self._keep_state(lambda: {"strategy": make_state(), "meter": self._pack()})
+
+    def resumed(self) -> Tree:
+        """The state that an interrupted run had kept, or ``None``; call it once, before the first question."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return None
+        self._unpack(kept["meter"])
+        return kept["strategy"]
+
+    def starting_at(self, x: Tensor) -> Meter:
+        """The same meter seen by a nested strategy that starts elsewhere: counts, budget and best are shared."""
+        nested = copy.copy(self)
+        nested._start, nested._kept, nested._keep_state = x.clone(), None, None
+        return nested
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, that of an interrupted run included."""
+        ledger = self.ledger
+        return ledger.seconds_before + (0.0 if ledger.answers else time.perf_counter() - ledger.began)
+
+    @property
+    def counts(self) -> Counts:
+        """What the run has cost so far."""
+        return self.ledger.counts
+
+    @property
+    def best(self) -> Tensor:
+        """Best loss of each instance so far, ``(instances,)``."""
+        return self.ledger.best
+
+    @property
+    def best_x(self) -> Tensor:
+        """Where the best losses were found, ``(instances, dimension)``."""
+        return self.ledger.best_x
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _rows(self, x: Tensor, which: Tensor | None) -> Tensor:
+        if which is None:
+            which = torch.arange(self.instances)
+        if x.shape != (len(which), self.dimension):
+            raise ValueError(f"points {tuple(x.shape)} do not fit ({len(which)}, {self.dimension})")
+        return which
+
+    def _losses(self, x: Tensor, which: Tensor) -> Tensor:
+        if self.problem.separate:
+            whole = len(which) == self.instances and bool((which == torch.arange(self.instances)).all())
+            return self.problem.loss(self.trees(x), None if whole else which)
+        return torch.stack([self.problem.loss(self.trees(row[None])).mean() for row in x])
+
+    def _price(self, rows: int, sweeps: int) -> Counts:
+        scenarios = rows if self.problem.separate else rows * self.problem.scenarios.count
+        steps = scenarios * max(self.problem.horizon, 1)
+        # a product of a Hessian runs forward and back twice
+        forward = 2 if sweeps == 2 else 1
+        return Counts(steps * (forward + sweeps), scenarios * sweeps)
+
+    def _ask(
+        self,
+        kind: str,
+        x: Tensor,
+        which: Tensor,
+        compute: Callable[[], list[Tensor]],
+        *,
+        sweeps: int,
+        steps: int | None = None,
+    ) -> list[Tensor]:
+        price = self._price(len(which), sweeps) if steps is None else Counts(steps, 0)
+        self._stop_if_spent(price)
+        answer = self._from_log(kind, x, which) or self._computed(kind, x, which, compute)
+        finite = torch.stack([torch.isfinite(a).reshape(len(a), -1).all(1) for a in answer]).all(0)
+        failures = int((~finite).sum())
+        if failures:
+            answer[0] = torch.where(finite, answer[0], torch.full_like(answer[0], float("inf")))
+        self.ledger.counts = self.counts + replace(price, failures=failures)
+        if kind != "products":
+            self._note(x, which, answer[0])
+        return answer
+
+    def _computed(
+        self, kind: str, x: Tensor, which: Tensor, compute: Callable[[], list[Tensor]]
+    ) -> list[Tensor]:
+        answer = compute()
+        if self._log is not None:
+            self._log.append(checksum(kind.encode(), x, which), self.seconds, answer)
+        return answer
+
+    def _from_log(self, kind: str, x: Tensor, which: Tensor) -> list[Tensor] | None:
+        if not self.ledger.answers:
+            return None
+        record = self.ledger.answers.pop()
+        if record.request != checksum(kind.encode(), x, which):
+            raise UsageError(
+                "the stored journal does not belong to this run: another problem, strategy, seed or library version "
+                "asked other questions; start afresh in another folder."
+            )
+        self.ledger.seconds_before = record.seconds
+        self.ledger.began = time.perf_counter()
+        return [torch.as_tensor(a).to(x) for a in record.arrays]
+
+    def _stop_if_spent(self, price: Counts) -> None:
+        limits = self.budget
+        target = limits.target_loss
+        if target is not None and self.ledger.history.loss and self.ledger.history.loss[-1] <= target:
+            raise TargetReached
+        after = self.counts + price
+        if limits.simulated_steps is not None and after.simulated_steps > limits.simulated_steps:
+            raise BudgetSpent
+        if limits.gradients is not None and after.gradients > limits.gradients:
+            raise BudgetSpent
+        if limits.seconds is not None and self.seconds >= limits.seconds:
+            raise BudgetSpent
+
+    def _note(self, x: Tensor, which: Tensor, values: Tensor) -> None:
+        which = which.to(values.device)
+        lowest = torch.full_like(self.best, float("inf")).scatter_reduce(0, which, values, "amin")
+        better = lowest < self.best
+        winners = (values == lowest[which]) & better[which]
+        rows = torch.nonzero(winners).flatten()
+        # where several rows tie, the first one counts, so that results do not depend on the order of writing
+        self.best_x[which[rows.flip(0)]] = x.detach()[rows.flip(0)]
+        self.ledger.best = torch.where(better, lowest, self.best)
+        history = self.ledger.history
+        history.simulated_steps.append(self.counts.simulated_steps)
+        history.gradients.append(self.counts.gradients)
+        history.seconds.append(self.seconds)
+        history.loss.append(float(self.best.mean()))
+        history.latest.append(float(values.mean()) if len(which) == self.instances else float("nan"))
+        if self._callback is not None and not self.ledger.answers:
+            report = Progress(history.loss[-1], self.counts, self.seconds, self._fraction())
+            if self._callback(report):
+                raise Stopped
+
+    def _fraction(self) -> float:
+        """How much of the budget is gone, 0 without a budget."""
+        parts = [
+            spent / limit
+            for spent, limit in (
+                (self.counts.simulated_steps, self.budget.simulated_steps),
+                (self.counts.gradients, self.budget.gradients),
+                (self.seconds, self.budget.seconds),
+            )
+            if limit is not None
+        ]
+        return min(1.0, max(parts, default=0.0))
+
+    def _pack(self) -> Tree:
+        counts = [self.counts.simulated_steps, self.counts.gradients, self.counts.failures]
+        return {
+            "counts": counts,
+            "history": {name: list(column) for name, column in self.ledger.history.columns().items()},
+            "best": self.best.clone(),
+            "best_x": self.best_x.clone(),
+            "seconds": self.seconds,
+        }
+
+    def _unpack(self, packed: Tree) -> None:
+        self.ledger.counts = Counts(*packed["counts"])
+        self.ledger.history = History(**packed["history"])
+        self.ledger.best = packed["best"].to(self.best)
+        self.ledger.best_x = packed["best_x"].to(self.best_x)
+        self.ledger.seconds_before, self.ledger.began = packed["seconds"], time.perf_counter()

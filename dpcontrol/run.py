@@ -1,0 +1,168 @@
+"""What a strategy is, and ``run``: the one loop that strategies are driven by."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dpcontrol.meter import Budget, BudgetSpent, Meter, Progress, Stopped, TargetReached
+from dpcontrol.problem.base import Demand, Problem, View
+from dpcontrol.problem.diagnosis import diagnose
+from dpcontrol.results import Status, UsageError
+from dpcontrol.folder import RunFolder
+from dpcontrol.solution import Solution
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy hands back where the best point that the meter saw is not the whole answer."""
+
+    status: Status
+    value: Tree = None
+
+
+class Strategy(abc.ABC):
+    """A way to answer a problem: a frozen dataclass whose fields are its whole configuration.
+
+    ``run`` asks the meter, and nothing else, about the problem; it may be ended at any question by the budget.
+    """
+
+    @property
+    def needs(self) -> frozenset[View]:
+        """The views that a problem must offer."""
+        return frozenset({View.LOSS})
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        """The demands of a problem that are kept; a problem with others is refused."""
+        return frozenset()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the seed makes a difference."""
+        return False
+
+    @property
+    def stores_state(self) -> bool:
+        """Whether it offers its state to ``meter.keep``; otherwise it is resumed by replaying the meter's journal."""
+        return False
+
+    def pose(self, problem: Problem) -> Problem:
+        """The problem as this strategy asks it (with another unknown, say); the same by default."""
+        return problem
+
+    @abc.abstractmethod
+    def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
+        """Search until done, and say how it ended."""
+
+
+def mismatch(problem: Problem, strategy: Strategy) -> str | None:
+    """Why a strategy does not fit a problem, in words that complete "it ..."; ``None`` if it fits."""
+    posed = strategy.pose(problem)
+    lacking = sorted(view.value for view in strategy.needs - posed.offers)
+    if lacking:
+        return f"needs {' and '.join(lacking)}, which {problem.name} does not offer"
+    broken = sorted(demand.value for demand in posed.demands - strategy.honours)
+    if broken:
+        return f"cannot honour the {' and '.join(broken)} of {problem.name}"
+    return None
+
+
+def run(
+    problem: Problem,
+    strategy: Strategy,
+    *,
+    strategy_name: str | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    callback: Callable[[Progress], Any] | None = None,
+    folder: RunFolder | None = None,
+) -> Solution:
+    """Drive a strategy on a problem until it is done, the budget is spent, or somebody interrupts.
+
+    Ctrl-C ends the run like a spent budget: the best so far is returned, with the status ``interrupted``.
+
+    Raises:
+        UsageError: if the strategy does not fit the problem.
+    """
+    reason = mismatch(problem, strategy)
+    if reason is not None:
+        raise UsageError(f"{type(strategy).__name__} {reason}.")
+    posed = strategy.pose(problem)
+    limits = budget or Budget()
+    generator = torch.Generator().manual_seed(seed)
+    storing = folder.meter_options(strategy.stores_state, generator) if folder is not None else {}
+    meter = Meter(posed, limits, callback=callback, **storing)
+    outcome = _driven(strategy, meter, generator, limits)
+    if folder is not None:
+        folder.close()
+    value = tree_of(outcome, meter)
+    with torch.no_grad():
+        losses = posed.judge(value)
+    return Solution(
+        problem=posed,
+        strategy=strategy_name or type(strategy).__name__,
+        configuration=_configuration(strategy),
+        seed=seed,
+        budget=dataclasses.asdict(limits),
+        value=value,
+        status=_with_failures(outcome.status, meter),
+        loss=float(losses.mean()),
+        losses=losses,
+        metrics=posed.metrics(value),
+        history=meter.ledger.history.columns(),
+        counts=meter.counts,
+        seconds=meter.seconds,
+    )
+
+
+def tree_of(outcome: Outcome, meter: Meter) -> Tree:
+    """The value of an outcome: its own, or the best that the meter saw."""
+    return meter.best_value() if outcome.value is None else outcome.value
+
+
+def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget: Budget) -> Outcome:
+    try:
+        found = strategy.run(meter, generator)
+    except BudgetSpent:
+        found = Status("budget spent", f"the budget was spent ({_words(budget)}); the best so far is returned.")
+    except TargetReached:
+        found = Status("target reached", f"the mean loss reached the target {budget.target_loss:g}.")
+    except Stopped:
+        found = Status("stopped", "the callback asked to stop; the best so far is returned.")
+    except KeyboardInterrupt:
+        found = Status("interrupted", "interrupted by the user; the best so far is returned and the run can be resumed.")
+    return found if isinstance(found, Outcome) else Outcome(found)
+
+
+def _with_failures(status: Status, meter: Meter) -> Status:
+    """Where an instance never had a finite loss, there is no answer, whatever the strategy says; say why."""
+    hopeless = torch.nonzero(~torch.isfinite(meter.best)).flatten()
+    if len(hopeless) == 0:
+        return status
+    where = diagnose(meter.problem, meter.trees(meter.start()))
+    return Status(
+        "diverged",
+        f"{len(hopeless)} of {meter.instances} searches never saw a finite loss: {where}",
+    )
+
+
+def _words(budget: Budget) -> str:
+    named = {name: value for name, value in dataclasses.asdict(budget).items() if value is not None}
+    return ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in named.items())
+
+
+def _configuration(strategy: Strategy) -> str:
+    """The strategy with the fields that differ from their defaults."""
+    shown = []
+    for entry in dataclasses.fields(strategy):  # type: ignore[arg-type]
+        value = getattr(strategy, entry.name)
+        if entry.default is dataclasses.MISSING or value != entry.default:
+            shown.append(f"{entry.name}={value!r}")
+    return f"{type(strategy).__name__}({', '.join(shown)})"

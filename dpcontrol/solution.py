@@ -1,0 +1,137 @@
+"""The one result of every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol import store, tree
+from dpcontrol.engine.rollout import Trajectory
+from dpcontrol.problem.base import Problem
+from dpcontrol.results import Counts, Status, UsageError
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a run found, the same fields for every strategy.
+
+    Attributes:
+        value: what was sought, as the dict ``z`` (slot name -> tree; layout in :mod:`dpcontrol.problem.unknown`).
+        status: how the run ended, with a sentence.
+        loss: mean over scenarios, judged on the plant.
+        losses: per scenario, ``(scenarios,)``.
+        metrics: the problem's figures, means over scenarios or ratios of means.
+        history: columns ``simulated_steps, gradients, seconds, loss`` (mean of the best so far) and ``latest`` (mean
+            loss of the evaluation itself, NaN where it did not cover all scenarios); one row per evaluation.
+        counts: what it cost (see :class:`~dpcontrol.results.Counts`).
+        seconds: wall time.
+        strategy: its name; ``configuration`` shows the fields that differ from their defaults.
+        budget: the limits that were in force.
+        problem: the problem as the strategy asked it; ``None`` for a solution loaded without it.
+    """
+
+    problem: Problem | None
+    strategy: str
+    configuration: str
+    seed: int
+    budget: Mapping[str, Any]
+    value: Tree
+    status: Status
+    loss: float
+    losses: Tensor
+    metrics: Mapping[str, float]
+    history: Mapping[str, list[Any]]
+    counts: Counts
+    seconds: float
+    folder: str | None = None
+    _stored: Trajectory | None = field(default=None, repr=False)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same call gives the same numbers to the bit: not when a limit in seconds ended it."""
+        return self.budget.get("seconds") is None or self.status.kind not in ("budget spent", "interrupted")
+
+    def trajectory(self) -> Trajectory:
+        """The trajectory on the plant: states ``(horizon + 1, scenarios, ...)``, controls, times."""
+        if self.problem is None:
+            if self._stored is None:
+                raise UsageError("this solution was stored without a trajectory; load it with problem=...")
+            return self._stored
+        with torch.no_grad():
+            return self.problem.simulate(self.value)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A figure of loss, trajectory and control; written to ``path`` (PNG, PDF, SVG) if one is given."""
+        from dpcontrol.plot import solution_figure
+
+        name = self.problem.name if self.problem is not None else "solution"
+        figure = solution_figure(self.trajectory(), self.history, title=f"{name} by {self.strategy}")
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def record(self) -> dict[str, Any]:
+        """The plain values that ``--json`` prints."""
+        return {
+            "problem": self.problem.name if self.problem is not None else None,
+            "strategy": self.strategy,
+            "configuration": self.configuration,
+            "seed": self.seed,
+            "loss": self.loss,
+            "losses": [float(loss) for loss in self.losses],
+            "status": self.status.kind,
+            "sentence": self.status.sentence,
+            "seconds": self.seconds,
+            "counts": {"simulated_steps": self.counts.simulated_steps, "gradients": self.counts.gradients},
+            "failures": self.counts.failures,
+            "budget": dict(self.budget),
+            "reproducible": self.reproducible,
+            "metrics": dict(self.metrics),
+            "folder": self.folder,
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Store everything but the problem itself, and the trajectory, as safetensors and JSON."""
+        path = Path(folder)
+        content = {
+            "value": tree.detach(self.value),
+            "losses": self.losses,
+            "states": self.trajectory().states,
+            "controls": self.trajectory().controls,
+            "times": self.trajectory().times,
+        }
+        info = {**self.record(), "history": {name: list(column) for name, column in self.history.items()}}
+        store.save(path / "solution.safetensors", content, {**info, "folder": str(path)})
+
+    @classmethod
+    def load(cls, folder: str | Path, problem: Problem | None = None) -> Solution:
+        """A stored solution; give the problem to go on working with it, or do without for its numbers and plots.
+
+        Raises:
+            UsageError: if the folder holds no solution.
+        """
+        path = Path(folder)
+        content, info = store.load(path / "solution.safetensors")
+        return cls(
+            problem=problem,
+            strategy=info["strategy"],
+            configuration=info["configuration"],
+            seed=info["seed"],
+            budget=info["budget"],
+            value=content["value"],
+            status=Status(info["status"], info["sentence"]),
+            loss=info["loss"],
+            losses=content["losses"],
+            metrics=info["metrics"],
+            history=info["history"],
+            counts=Counts(info["counts"]["simulated_steps"], info["counts"]["gradients"], info["failures"]),
+            seconds=info["seconds"],
+            folder=str(path),
+            _stored=Trajectory(content["states"], content["controls"], content["times"]),
+        )

@@ -1,0 +1,92 @@
+"""``lbfgs``: limited-memory quasi-Newton with bounds, from scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import torch
+
+from dpcontrol.meter import Meter
+from dpcontrol.problem import Demand, View
+from dpcontrol.results import Status
+from dpcontrol.run import Strategy
+from dpcontrol.strategies.checks import positive, whole
+from dpcontrol.strategies.lockstep import Question, run_in_lockstep
+from dpcontrol.strategies.verdict import Ended, NotFinite, summary
+
+
+@dataclass(frozen=True)
+class LBFGS(Strategy):
+    r"""scipy's L-BFGS-B: quasi-Newton steps from the last ``memory`` gradient differences, bounds kept exactly.
+
+    Separate scenarios are separate searches that run in lock-step, each with its own line search, and are evaluated
+    as one batch. Wants an exact gradient of a function that is smooth along its line searches; kinks stall it.
+
+    Args:
+        iterations: at most this many per instance.
+        memory: pairs of differences kept.
+        gradient_tolerance: converged when the largest entry of the projected gradient is this small.
+        loss_tolerance: converged when an iteration lowers the loss relatively by less than this.
+        line_search: evaluations per iteration at most.
+
+    Source: C. Zhu, R. Byrd, P. Lu, J. Nocedal, Algorithm 778: L-BFGS-B, ACM TOMS 23 (1997).
+    """
+
+    iterations: int = 1000
+    memory: int = 20
+    gradient_tolerance: float = 1e-8
+    loss_tolerance: float = 1e-12
+    line_search: int = 30
+
+    def __post_init__(self) -> None:
+        whole("LBFGS", iterations=self.iterations, memory=self.memory, line_search=self.line_search)
+        positive("LBFGS", gradient_tolerance=self.gradient_tolerance, loss_tolerance=self.loss_tolerance)
+
+    @property
+    def needs(self) -> frozenset[View]:
+        return frozenset({View.LOSS, View.EXACT_GRADIENT})
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.BOUNDS})
+
+    def run(self, meter: Meter, generator: torch.Generator) -> Status:
+        start = meter.start().cpu().double().numpy()
+        limits = meter.limits()
+        boxes: list[Any] = [None] * meter.instances
+        if limits is not None:
+            low, high = (side.cpu().double().numpy() for side in limits)
+            boxes = [scipy.optimize.Bounds(low[i], high[i]) for i in range(meter.instances)]
+        bodies = [self._search(start[i], boxes[i]) for i in range(meter.instances)]
+        return summary(run_in_lockstep(meter, bodies), meter)
+
+    def _search(self, start: np.ndarray, box: Any) -> Callable[[Callable[[Question], Any]], Ended]:
+        def body(ask: Callable[[Question], Any]) -> Ended:
+            def loss_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+                loss, gradient = ask(Question(x.copy()))
+                if not np.isfinite(loss):
+                    raise NotFinite
+                return loss, gradient
+
+            options = {
+                "maxiter": self.iterations,
+                "maxfun": self.iterations * self.line_search,
+                "maxcor": self.memory,
+                "maxls": self.line_search,
+                "gtol": self.gradient_tolerance,
+                "ftol": self.loss_tolerance,
+            }
+            try:
+                found = scipy.optimize.minimize(
+                    loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=box, options=options
+                )
+            except NotFinite:
+                return Ended("diverged")
+            kinds = {0: "converged", 1: "iterations spent"}
+            return Ended(kinds.get(found.status, "stalled"))
+
+        return body
