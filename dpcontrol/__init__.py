@@ -1,0 +1,93 @@
+"""dpcontrol: optimal control, inference and learned corrections through differentiable simulators, compared fairly.
+
+The public face. It hands names on and defines nothing; what a name needs is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dpcontrol.checking import check_gradient as check_gradient
+    from dpcontrol.comparison import Comparison as Comparison
+    from dpcontrol.comparison import compare as compare
+    from dpcontrol.engine import Full as Full
+    from dpcontrol.engine import Trajectory as Trajectory
+    from dpcontrol.engine import rollout as rollout
+    from dpcontrol.meter import Budget as Budget
+    from dpcontrol.problem import ControlSequence as ControlSequence
+    from dpcontrol.problem import Gaussian as Gaussian
+    from dpcontrol.problem import InitialState as InitialState
+    from dpcontrol.problem import LogNormal as LogNormal
+    from dpcontrol.problem import ObservationScale as ObservationScale
+    from dpcontrol.problem import Parameters as Parameters
+    from dpcontrol.problem import Policy as Policy
+    from dpcontrol.problem import Problem as Problem
+    from dpcontrol.problem import Scenarios as Scenarios
+    from dpcontrol.problem import closing as closing
+    from dpcontrol.problem import control_problem as control_problem
+    from dpcontrol.problem import correction_problem as correction_problem
+    from dpcontrol.problem import cost as cost
+    from dpcontrol.problem import effort as effort
+    from dpcontrol.problem import fold as fold
+    from dpcontrol.problem import inference_problem as inference_problem
+    from dpcontrol.problem import misfit as misfit
+    from dpcontrol.problem import penalty as penalty
+    from dpcontrol.problem import reach as reach
+    from dpcontrol.problem import track as track
+    from dpcontrol.results import Counts as Counts
+    from dpcontrol.results import Status as Status
+    from dpcontrol.results import UsageError as UsageError
+    from dpcontrol.run import Strategy as Strategy
+    from dpcontrol.sim import ODE as ODE
+    from dpcontrol.sim import FunctionSimulator as FunctionSimulator
+    from dpcontrol.sim import Simulator as Simulator
+    from dpcontrol.sim import Steady as Steady
+    from dpcontrol.sim import Substeps as Substeps
+    from dpcontrol.solution import Solution as Solution
+    from dpcontrol.solving import solve as solve
+
+ROOMS = {
+    "checking": ("check_gradient",),
+    "comparison": ("Comparison", "compare"),
+    "engine": ("Full", "Trajectory", "rollout"),
+    "meter": ("Budget",),
+    "problem": (
+        "ControlSequence",
+        "Gaussian",
+        "InitialState",
+        "LogNormal",
+        "ObservationScale",
+        "Parameters",
+        "Policy",
+        "Problem",
+        "Scenarios",
+        "closing",
+        "control_problem",
+        "correction_problem",
+        "cost",
+        "effort",
+        "fold",
+        "inference_problem",
+        "misfit",
+        "penalty",
+        "reach",
+        "track",
+    ),
+    "results": ("Counts", "Status", "UsageError"),
+    "run": ("Strategy",),
+    "sim": ("FunctionSimulator", "ODE", "Simulator", "Steady", "Substeps"),
+    "solution": ("Solution",),
+    "solving": ("solve",),
+}
+__all__ = sorted(name for names in ROOMS.values() for name in names)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"dpcontrol.{room}"), name)
+    raise AttributeError(f"module 'dpcontrol' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

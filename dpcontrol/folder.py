@@ -34,9 +34,13 @@ class RunFolder:
         self._written = time.perf_counter()
         there = (self.path / "run.json").exists()
         if there and not resume:
-            raise UsageError(f"{self.path} holds a run already; resume it (resume=True), or name another folder.")
+            raise UsageError(
+                f"{self.path} holds a run already; resume it (resume=True), or name another folder."
+            )
         if resume and not there:
-            raise UsageError(f"{self.path} holds no run to resume; name the folder that an earlier run wrote.")
+            raise UsageError(
+                f"{self.path} holds no run to resume; name the folder that an earlier run wrote."
+            )
         self._resume = resume
         if resume:
             self._same_question(asked)

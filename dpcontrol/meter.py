@@ -42,7 +42,9 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("seconds", "simulated_steps", "gradients"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0
+            ):
                 raise UsageError(f"Budget({name}=...) must be a positive number; found {value!r}.")
         if self.target_loss is not None and not isinstance(self.target_loss, (int, float)):
             raise UsageError(f"Budget(target_loss=...) must be a number; found {self.target_loss!r}.")
@@ -133,7 +135,9 @@ class Meter:
         self._template = tree.detach(guess)
         self._start = self._to_rows(guess)
         self.instances, self.dimension = self._start.shape
-        nothing_yet = torch.full((self.instances,), float("inf"), dtype=self._start.dtype, device=self._start.device)
+        nothing_yet = torch.full(
+            (self.instances,), float("inf"), dtype=self._start.dtype, device=self._start.device
+        )
         self.ledger = Ledger(self._start.clone(), nothing_yet, answers=list(reversed(answers or [])))
 
     # -- the search space ----------------------------------------------------------------------------------------

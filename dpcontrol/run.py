@@ -131,13 +131,17 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
     try:
         found = strategy.run(meter, generator)
     except BudgetSpent:
-        found = Status("budget spent", f"the budget was spent ({_words(budget)}); the best so far is returned.")
+        found = Status(
+            "budget spent", f"the budget was spent ({_words(budget)}); the best so far is returned."
+        )
     except TargetReached:
         found = Status("target reached", f"the mean loss reached the target {budget.target_loss:g}.")
     except Stopped:
         found = Status("stopped", "the callback asked to stop; the best so far is returned.")
     except KeyboardInterrupt:
-        found = Status("interrupted", "interrupted by the user; the best so far is returned and the run can be resumed.")
+        found = Status(
+            "interrupted", "interrupted by the user; the best so far is returned and the run can be resumed."
+        )
     return found if isinstance(found, Outcome) else Outcome(found)
 
 

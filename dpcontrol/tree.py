@@ -127,9 +127,7 @@ def size(tree: Tree) -> int:
 
 def dot(first: Tree, second: Tree) -> Tensor:
     """Inner product of two trees of equal structure."""
-    return torch.stack(
-        [(a * b).sum() for a, b in zip(leaves(first), leaves(second), strict=True)]
-    ).sum()
+    return torch.stack([(a * b).sum() for a, b in zip(leaves(first), leaves(second), strict=True)]).sum()
 
 
 def norm(tree: Tree) -> Tensor:
@@ -139,7 +137,5 @@ def norm(tree: Tree) -> Tensor:
 
 def all_finite(tree: Tree, batch: int = 0) -> Tensor:
     """Whether all entries are finite, for each entry of the ``batch`` leading axes."""
-    verdicts = [
-        torch.isfinite(leaf).reshape(*leaf.shape[:batch], -1).all(-1) for leaf in leaves(tree)
-    ]
+    verdicts = [torch.isfinite(leaf).reshape(*leaf.shape[:batch], -1).all(-1) for leaf in leaves(tree)]
     return torch.stack(verdicts).all(0)

@@ -41,7 +41,9 @@ def scan(
         raise UsageError(f"gradient must be Full(); found {mode!r}.")
     rows: list[Any] = tree.unbind(inputs) if tree.leaves(inputs) else [None] * length
     if len(rows) != length:
-        raise UsageError(f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step.")
+        raise UsageError(
+            f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step."
+        )
     outputs = []
     for k, row in enumerate(rows):
         carry, output = body(carry, row, constants, k)

@@ -2,31 +2,51 @@
 
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
+from dpcontrol.problem.correction import correction_problem
+from dpcontrol.problem.environment import Episode, advance, reset
+from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal
 from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.scenes import scene_generator
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
-from dpcontrol.problem.unknown import ControlSequence, InitialState, Parameters, Policy, Unknown
+from dpcontrol.problem.unknown import (
+    ControlSequence,
+    InitialState,
+    ObservationScale,
+    Parameters,
+    Policy,
+    Unknown,
+)
+from dpcontrol.results import UsageError
 
 __all__ = [
     "ControlSequence",
     "Demand",
+    "Episode",
     "Gaussian",
     "InitialState",
     "LogNormal",
+    "ObservationScale",
     "Origin",
     "Parameters",
     "Policy",
     "Problem",
     "Scenarios",
     "Unknown",
+    "UsageError",
     "View",
+    "advance",
     "closing",
     "control_problem",
+    "correction_problem",
     "cost",
     "effort",
     "fold",
+    "inference_problem",
     "misfit",
     "penalty",
     "reach",
+    "reset",
+    "scene_generator",
     "track",
 ]

@@ -61,7 +61,8 @@ def control_problem(
         baselines: name -> simple feedback law ``law(state, t, scenario) -> control``.
         metrics: name -> ``function(trajectory, scenario)``, returning ``(scenarios,)`` or a pair of them, whose
             ratio of means is reported.
-        plots: name -> ``function(solutions, axes)`` for reports.
+        plots: name -> ``function(figure, solutions)`` for reports: draws into a matplotlib figure; ``solutions`` is a
+            dict, label -> solution.
         gradient: how the rollout is differentiated; :class:`~dpcontrol.engine.gradients.Full` by default.
         name: what reports call it.
 
@@ -107,7 +108,9 @@ def control_problem(
     return problem
 
 
-def as_simulator(simulator: Simulator | Callable[..., Tree], parameters: Mapping[str, Any] | None) -> Simulator:
+def as_simulator(
+    simulator: Simulator | Callable[..., Tree], parameters: Mapping[str, Any] | None
+) -> Simulator:
     """A simulator, or a user's function wrapped as one with ``parameters`` as its defaults."""
     given = dict(parameters or {})
     if isinstance(simulator, Simulator):
@@ -136,7 +139,9 @@ def checked_state(initial_state: Tree) -> Tree:
     try:
         state = tree.map(torch.as_tensor, initial_state)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"initial_state must be made of tensors or arrays; found {tree.describe(initial_state)}.") from error
+        raise UsageError(
+            f"initial_state must be made of tensors or arrays; found {tree.describe(initial_state)}."
+        ) from error
     for path, leaf in tree.named_leaves(state):
         where = f"initial_state{path}"
         if not leaf.is_floating_point():
@@ -158,13 +163,20 @@ def checked_state(initial_state: Tree) -> Tree:
 def checked_horizon(horizon: int, system: Simulator) -> int:
     """The number of steps as a whole number that fits the system."""
     steady = isinstance(system, Steady)
-    if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 0 or (horizon == 0) is not steady:
+    if (
+        not isinstance(horizon, int)
+        or isinstance(horizon, bool)
+        or horizon < 0
+        or (horizon == 0) is not steady
+    ):
         wanted = "0 for a steady system" if steady else "a whole number of steps, at least 1"
         raise UsageError(f"horizon must be {wanted}; found {horizon!r}.")
     return horizon
 
 
-def checked_unknown(unknown: Slot | Sequence[Slot] | Unknown | None, control: ControlSequence | None) -> Unknown:
+def checked_unknown(
+    unknown: Slot | Sequence[Slot] | Unknown | None, control: ControlSequence | None
+) -> Unknown:
     """What is sought, from the two keywords that can say it."""
     if control is not None and not isinstance(control, ControlSequence):
         raise UsageError(f"control must be a ControlSequence(shape, low=None, high=None); found {control!r}.")
@@ -177,7 +189,9 @@ def checked_unknown(unknown: Slot | Sequence[Slot] | Unknown | None, control: Co
     if control is not None:
         slots = (control, *slots)
     if not slots:
-        raise UsageError("nothing is sought: pass control=ControlSequence(shape), or unknown=InitialState(), say.")
+        raise UsageError(
+            "nothing is sought: pass control=ControlSequence(shape), or unknown=InitialState(), say."
+        )
     wrong = [slot for slot in slots if not isinstance(slot, Slot)]
     if wrong:
         raise UsageError(f"unknown must be made of slots such as InitialState(); found {wrong[0]!r}.")
@@ -208,5 +222,3 @@ def start_state(system: Simulator, parameters: Mapping[str, Any], scenarios: Sce
 def _name_of(simulator: Any) -> str:
     name = getattr(simulator, "__name__", None) or type(simulator).__name__
     return "control" if name == "<lambda>" else str(name)
-
-

@@ -65,6 +65,8 @@ def _scale(scale: float | Tensor | str, like: Tensor, z: Mapping[str, Tree]) -> 
     if isinstance(scale, str):
         found = z.get("observation", {})
         if scale not in found:
-            raise UsageError(f"the noise scale {scale!r} is not among the unknown scales {sorted(found)}: add it.")
+            raise UsageError(
+                f"the noise scale {scale!r} is not among the unknown scales {sorted(found)}: add it."
+            )
         return found[scale]
     return tree.to(scale, dtype=like.dtype, device=like.device)

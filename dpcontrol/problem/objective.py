@@ -206,7 +206,9 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def lift(setting: Setting, value: Any, template: Tree, wanted: str, *, rows: int | None = None) -> tuple[str, Data]:
+def lift(
+    setting: Setting, value: Any, template: Tree, wanted: str, *, rows: int | None = None
+) -> tuple[str, Data]:
     """Move a term's tensors into per-scenario data under a free name.
 
     Args:
@@ -231,7 +233,9 @@ def lift(setting: Setting, value: Any, template: Tree, wanted: str, *, rows: int
         )
     lifted = tree.map(lambda leaf, like: _with_scenarios(leaf, like, wanted, rows), tensors, template)
     if not all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(lifted)):
-        raise UsageError(f"{wanted} has entries that are not finite: clean the data, or leave out those steps.")
+        raise UsageError(
+            f"{wanted} has entries that are not finite: clean the data, or leave out those steps."
+        )
     name = wanted
     while name in setting.names:
         name += "_"

@@ -31,7 +31,9 @@ def probe(problem: Problem) -> None:
     course, position, control, noise = _first_step(problem, pair)
     if problem.horizon > 0:
         state = _spread(position.state, 0.01)
-        step = _guarded(lambda x, u: course.simulator.step(x, u, course.coefficients, noise, 0.0), state, control)
+        step = _guarded(
+            lambda x, u: course.simulator.step(x, u, course.coefficients, noise, 0.0), state, control
+        )
         with torch.no_grad():
             after = step(state, control)
             _same_shape(after, state)
@@ -64,7 +66,9 @@ def _spread(value: Tree, amount: float) -> Tree:
     """The value, moved a little and differently in each entry, reproducibly."""
 
     def move(leaf: Tensor) -> Tensor:
-        wave = torch.cos(1.0 + torch.arange(leaf.numel(), dtype=leaf.dtype, device=leaf.device)).reshape(leaf.shape)
+        wave = torch.cos(1.0 + torch.arange(leaf.numel(), dtype=leaf.dtype, device=leaf.device)).reshape(
+            leaf.shape
+        )
         return leaf + amount * (leaf.abs() + 0.1) * wave
 
     return tree.map(move, value)
@@ -104,7 +108,9 @@ def _is_pure(step: Step, state: Tree, control: Tree, after: Tree) -> None:
     before = tree.map(torch.clone, (state, control))
     again = step(state, control)
     if not _equal((state, control), before):
-        raise UsageError("step(state, control) changed its input in place; build and return new tensors instead.")
+        raise UsageError(
+            "step(state, control) changed its input in place; build and return new tensors instead."
+        )
     if not _equal(again, after):
         raise UsageError(
             "step(state, control) gave two different answers to the same question; draw randomness beforehand and "
@@ -117,7 +123,9 @@ def _is_batched(problem: Problem, state: Tree, control: Tree, after: Tree) -> No
         rows = torch.tensor(chosen)
         course, _, _, noise = _first_step(problem, torch.tensor([0, problem.scenarios.count - 1])[rows])
         some, acted = tree.take(state, rows), tree.take(control, rows)
-        step = _guarded(lambda x, u, c=course, n=noise: c.simulator.step(x, u, c.coefficients, n, 0.0), some, acted)
+        step = _guarded(
+            lambda x, u, c=course, n=noise: c.simulator.step(x, u, c.coefficients, n, 0.0), some, acted
+        )
         found = step(some, acted)
         if not tree.same_structure(found, after) or not _close(found, tree.take(after, rows)):
             raise UsageError(
@@ -131,7 +139,10 @@ def _is_differentiable(step: Step, state: Tree, control: Tree) -> None:
     names = {"state": 0, "control": 1} if tree.leaves(control) else {"state": 0}
     for name, position in names.items():
         verdicts = [_derivatives(step, (state, control), position, seed) for seed in range(3)]
-        if all(abs(exact - measured) > 0.05 * max(abs(exact), abs(measured)) + floor for exact, measured, floor in verdicts):
+        if all(
+            abs(exact - measured) > 0.05 * max(abs(exact), abs(measured)) + floor
+            for exact, measured, floor in verdicts
+        ):
             exact, measured, _ = verdicts[0]
             raise UsageError(
                 f"step(state, control) has a wrong gradient in {name}: autograd says {exact:.3g}, a finite difference "
@@ -140,7 +151,9 @@ def _is_differentiable(step: Step, state: Tree, control: Tree) -> None:
             )
 
 
-def _derivatives(step: Step, point: tuple[Tree, Tree], position: int, seed: int) -> tuple[float, float, float]:
+def _derivatives(
+    step: Step, point: tuple[Tree, Tree], position: int, seed: int
+) -> tuple[float, float, float]:
     """Directional derivative of a random projection of the step: by autograd, by difference, and the error's floor."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -161,7 +174,9 @@ def _derivatives(step: Step, point: tuple[Tree, Tree], position: int, seed: int)
     with torch.no_grad():
         high, low = float(moved(width)), float(moved(-width))
     measured = (high - low) / (2 * width)
-    amount = torch.zeros((), dtype=tree.leaves(base)[0].dtype, device=tree.leaves(base)[0].device, requires_grad=True)
+    amount = torch.zeros(
+        (), dtype=tree.leaves(base)[0].dtype, device=tree.leaves(base)[0].device, requires_grad=True
+    )
     with torch.enable_grad():
         value = moved(amount)
         exact = float(torch.autograd.grad(value, amount)[0]) if value.requires_grad else 0.0
@@ -192,7 +207,9 @@ def _costs_fit(course: Course, position: Position, control: Tree) -> None:
     def run(_: Tree, u: Tree) -> Tree:
         moment = course.moment(position.state, u, 0)
         memories, stage = folds.advance(course.objective, position.memories, moment, course.frame)
-        return courses.total(stage, courses.finish(course, Position(position.state, memories, 0)), like=position.state)
+        return courses.total(
+            stage, courses.finish(course, Position(position.state, memories, 0)), like=position.state
+        )
 
     with torch.no_grad():
         try:
@@ -213,7 +230,9 @@ def _laws_fit(problem: Problem, course: Course, position: Position, control: Tre
             with torch.no_grad():
                 found = law(position.state, 0.0, course.frame.scenario)
         except Exception as error:
-            raise UsageError(f"the baseline {name!r} failed with {type(error).__name__}: {_first_line(error)}.") from error
+            raise UsageError(
+                f"the baseline {name!r} failed with {type(error).__name__}: {_first_line(error)}."
+            ) from error
         if tree.describe(found) != tree.describe(control):
             raise UsageError(
                 f"the baseline {name!r} must return a control {tree.describe(control)}; found {tree.describe(found)}."
@@ -222,7 +241,9 @@ def _laws_fit(problem: Problem, course: Course, position: Position, control: Tre
 
 def _equal(first: Tree, second: Tree) -> bool:
     pairs = zip(tree.leaves(first), tree.leaves(second), strict=True)
-    return all(torch.equal(a, b) or bool((torch.isnan(a) & torch.isnan(b) | (a == b)).all()) for a, b in pairs)
+    return all(
+        torch.equal(a, b) or bool((torch.isnan(a) & torch.isnan(b) | (a == b)).all()) for a, b in pairs
+    )
 
 
 def _close(first: Tree, second: Tree) -> bool:
@@ -230,6 +251,8 @@ def _close(first: Tree, second: Tree) -> bool:
         if a.shape != b.shape:
             return False
         tolerance = 200 * torch.finfo(a.dtype).eps
-        return torch.allclose(a, b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max())), equal_nan=True)
+        return torch.allclose(
+            a, b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max())), equal_nan=True
+        )
 
     return all(near(a, b) for a, b in zip(tree.leaves(first), tree.leaves(second), strict=True))

@@ -62,7 +62,9 @@ def open_problem(
     data = problem.scenarios.take(scenarios)
     inputs = problem.unknown.place(z, Inputs(initial_state=data["initial_state"]))
     simulator = problem.plant if plant and problem.plant is not None else problem.simulator
-    course, position = courses.open_course(simulator, problem.objective, problem.parameters, inputs, Frame(data, z))
+    course, position = courses.open_course(
+        simulator, problem.objective, problem.parameters, inputs, Frame(data, z)
+    )
     return course, position, inputs, data
 
 

@@ -32,7 +32,9 @@ class Scenarios:
     sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
-        counts = {name: {len(leaf) if leaf.ndim else 0 for leaf in tree.leaves(v)} for name, v in self.data.items()}
+        counts = {
+            name: {len(leaf) if leaf.ndim else 0 for leaf in tree.leaves(v)} for name, v in self.data.items()
+        }
         sizes = set().union(*counts.values()) if counts else set()
         if len(sizes) > 1 or 0 in sizes:
             listed = ", ".join(f"{name} {sorted(size)}" for name, size in counts.items())
@@ -67,5 +69,7 @@ class Scenarios:
         drawn = self.sampler(generator, n)
         missing = sorted(set(self.data) - set(drawn))
         if missing:
-            raise UsageError(f"the sampler of scenarios must draw {sorted(self.data)}; it left out {missing}.")
+            raise UsageError(
+                f"the sampler of scenarios must draw {sorted(self.data)}; it left out {missing}."
+            )
         return Scenarios(drawn, self.sampler)

@@ -55,7 +55,11 @@ def track(reference: Any, *, steps: Sequence[int] | None = None, of: Selector | 
 
 
 def misfit(
-    data: Any, noise: NoiseModel | None = None, *, steps: Sequence[int] | None = None, of: Selector | None = None
+    data: Any,
+    noise: NoiseModel | None = None,
+    *,
+    steps: Sequence[int] | None = None,
+    of: Selector | None = None,
 ) -> Objective:
     r"""``-sum_k log p(data_k | of(x_k))``; with ``noise=None`` the sum of squares ``sum_k |of(x_k) - data_k|^2``.
 
@@ -161,10 +165,14 @@ class Penalty(Squares):
         if not last:
             return None
         if self.slot not in frame.z:
-            raise UsageError(f"penalty({self.slot!r}) needs that slot among what is sought, {sorted(frame.z)}.")
+            raise UsageError(
+                f"penalty({self.slot!r}) needs that slot among what is sought, {sorted(frame.z)}."
+            )
         count = len(tree.leaves(moment.state)[0])
         found = self.operator(frame.z[self.slot])
-        return tree.map(lambda leaf: leaf if leaf.ndim and len(leaf) == count else leaf.expand(count, *leaf.shape), found)
+        return tree.map(
+            lambda leaf: leaf if leaf.ndim and len(leaf) == count else leaf.expand(count, *leaf.shape), found
+        )
 
 
 @dataclass(frozen=True)
@@ -288,7 +296,9 @@ def _row(steps: tuple[int, ...] | None, k: int) -> int | None:
 
 def _lift_rows(setting: Setting, data: Any, steps: tuple[int, ...] | None, of: Selector) -> tuple[str, Data]:
     if steps is not None and max(steps) > setting.horizon:
-        raise UsageError(f"steps go to {max(steps)}, but the horizon is {setting.horizon}: lengthen the horizon.")
+        raise UsageError(
+            f"steps go to {max(steps)}, but the horizon is {setting.horizon}: lengthen the horizon."
+        )
     rows = setting.horizon + 1 if steps is None else len(steps)
     return lift(setting, data, of(setting.state), "data", rows=rows)
 

@@ -167,7 +167,8 @@ class InitialState(Slot):
 
     def magnitude(self, pose: Pose) -> Tree:
         return tree.map(
-            lambda leaf: _scale(self.scale, self.low, self.high, tuple(leaf.shape), pose), self._template(pose)
+            lambda leaf: _scale(self.scale, self.low, self.high, tuple(leaf.shape), pose),
+            self._template(pose),
         )
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
@@ -206,7 +207,9 @@ class Parameters(Slot):
         for key, value in {**defaults, **fields, "name": "parameters"}.items():
             object.__setattr__(self, key, value)
         if not names or not all(isinstance(name, str) for name in names):
-            raise UsageError(f"Parameters needs names of parameters, such as Parameters('viscosity'); found {names!r}.")
+            raise UsageError(
+                f"Parameters needs names of parameters, such as Parameters('viscosity'); found {names!r}."
+            )
         for name in names:
             _check_bounds(f"Parameters({name!r})", _of(self.low, name), _of(self.high, name))
 
@@ -222,7 +225,9 @@ class Parameters(Slot):
     def _start_of(self, name: str, pose: Pose) -> Tree:
         value = tree.to(self.start.get(name, pose.parameters[name]), dtype=pose.dtype, device=pose.device)
         if not self.shared:
-            value = tree.map(lambda leaf: leaf.expand(pose.count, *leaf.shape) if leaf.ndim == 0 else leaf, value)
+            value = tree.map(
+                lambda leaf: leaf.expand(pose.count, *leaf.shape) if leaf.ndim == 0 else leaf, value
+            )
         low, high = _of(self.low, name), _of(self.high, name)
         if low is None and high is None:
             return value
@@ -233,7 +238,9 @@ class Parameters(Slot):
             return None
         start = self.guess(pose)
         pairs = {name: _limits(start[name], _of(self.low, name), _of(self.high, name)) for name in self.names}
-        return {name: low for name, (low, _) in pairs.items()}, {name: high for name, (_, high) in pairs.items()}
+        return {name: low for name, (low, _) in pairs.items()}, {
+            name: high for name, (_, high) in pairs.items()
+        }
 
     def magnitude(self, pose: Pose) -> Tree:
         start = self.guess(pose)
@@ -263,7 +270,9 @@ class ObservationScale(Slot):
     name: str = field(default="observation", init=False)
 
     def guess(self, pose: Pose) -> Tree:
-        return {key: tree.to(value, dtype=pose.dtype, device=pose.device) for key, value in self.start.items()}
+        return {
+            key: tree.to(value, dtype=pose.dtype, device=pose.device) for key, value in self.start.items()
+        }
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
         return inputs
@@ -303,7 +312,9 @@ class Unknown:
     def __post_init__(self) -> None:
         names = [slot.name for slot in self.slots]
         if not names or len(set(names)) != len(names):
-            raise UsageError(f"a problem needs different unknown slots, at least one; found {names or 'none'}.")
+            raise UsageError(
+                f"a problem needs different unknown slots, at least one; found {names or 'none'}."
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -328,10 +339,10 @@ class Unknown:
         found = {slot.name: slot.limits(pose) for slot in self.slots}
         if all(pair is None for pair in found.values()):
             return None
-        filled = {
-            slot.name: found[slot.name] or _limits(slot.guess(pose), None, None) for slot in self.slots
+        filled = {slot.name: found[slot.name] or _limits(slot.guess(pose), None, None) for slot in self.slots}
+        return {name: pair[0] for name, pair in filled.items()}, {
+            name: pair[1] for name, pair in filled.items()
         }
-        return {name: pair[0] for name, pair in filled.items()}, {name: pair[1] for name, pair in filled.items()}
 
     def place(self, z: Mapping[str, Tree], inputs: Inputs) -> Inputs:
         """Everything that is sought, put where the rollout takes it in."""
@@ -357,7 +368,9 @@ class Unknown:
                 value = tree.map(lambda leaf, transform=transform: use(transform, leaf), value)
             elif isinstance(value, dict):
                 value = {
-                    key: use(self.transforms[f"{slot}.{key}"], leaf) if f"{slot}.{key}" in self.transforms else leaf
+                    key: use(self.transforms[f"{slot}.{key}"], leaf)
+                    if f"{slot}.{key}" in self.transforms
+                    else leaf
                     for key, leaf in value.items()
                 }
             result[slot] = value
@@ -386,10 +399,14 @@ def _broadcast(who: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
         return tensor.expand(shape)
     except RuntimeError as error:
-        raise UsageError(f"{who} has shape {tuple(tensor.shape)}, which does not broadcast to {shape}.") from error
+        raise UsageError(
+            f"{who} has shape {tuple(tensor.shape)}, which does not broadcast to {shape}."
+        ) from error
 
 
-def _bounds(who: str, low: Any, high: Any, shape: tuple[int, ...], pose: Pose) -> tuple[Tensor, Tensor] | None:
+def _bounds(
+    who: str, low: Any, high: Any, shape: tuple[int, ...], pose: Pose
+) -> tuple[Tensor, Tensor] | None:
     if low is None and high is None:
         return None
     lower = _expand(f"low of {who}", float("-inf") if low is None else low, shape, pose)

@@ -5,6 +5,7 @@ from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
 from dpcontrol.sim.lotka_volterra import LotkaVolterra
@@ -26,6 +27,7 @@ __all__ = [
     "FiniteVolumeBurgers",
     "FunctionSimulator",
     "FunctionSystem",
+    "HybridSimulator",
     "LinearSystem",
     "LotkaVolterra",
     "Partitioned",
