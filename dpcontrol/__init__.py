@@ -79,7 +79,7 @@ ROOMS = {
     "solution": ("Solution",),
     "solving": ("solve",),
 }
-__all__ = sorted(name for names in ROOMS.values() for name in names)  # noqa: PLE0605
+__all__ = sorted(name for names in ROOMS.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

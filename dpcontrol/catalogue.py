@@ -67,7 +67,7 @@ class Entry:
             ) from error
         if not isinstance(problem, Problem):
             raise UsageError(
-                f"problem() of {self.reference} returned {type(problem).__name__}; return what control_problem(...) made."
+                f"problem() of {self.reference} returned {type(problem).__name__}; return a Problem."
             )
         return dataclasses.replace(problem, origin=Origin(self.reference, size, seed))
 
@@ -111,7 +111,7 @@ def _import(module: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(
-            f"there is no problem file {path}; give the path of a .py file, or a name from `dpcontrol list`."
+            f"there is no problem file {path}; give the path of a .py file, or a name that `dpcontrol list` shows."
         )
     name = f"dpcontrol_problem_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -151,16 +151,13 @@ def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(_strict([solution.record()]), indent=1))
     else:
-        print(
-            f"{solution.record()['problem']} by {solution.strategy}: {solution.status.kind} - {solution.status.sentence}"
-        )
+        print(f"{solution.record()['problem']} by {solution.strategy}: {solution.status.sentence}")
         print(f"  {'loss':<22}{solution.loss:.8g}")
         for name, value in solution.metrics.items():
             print(f"  {name:<22}{value:.6g}")
         counts = solution.counts
-        print(
-            f"  {'cost':<22}{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {solution.seconds:.1f} s"
-        )
+        spent = f"{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {solution.seconds:.1f} s"
+        print(f"  {'cost':<22}{spent}")
         print(f"  {'stored in':<22}{folder} (solution.png shows it)")
     return _exit_code(solution.status.kind, solution.status.failed)
 

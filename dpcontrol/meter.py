@@ -214,7 +214,7 @@ class Meter:
         return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]
 
     def observe(self, x: Tensor, values: Tensor, steps: int) -> None:
-        """Take note of losses ``(instances,)`` that a strategy found by its own rollouts of ``steps`` scenario-steps."""
+        """Take note of losses ``(instances,)`` from a strategy's own rollouts of ``steps`` scenario-steps."""
         self._ask("observed", x, self._rows(x, None), lambda: [values], sweeps=0, steps=steps)
 
     # -- keeping -----------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from dpcontrol.folder import RunFolder
 from dpcontrol.meter import Budget, BudgetSpent, Meter, Progress, Stopped, TargetReached
 from dpcontrol.problem.base import Demand, Problem, View
 from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import Status, UsageError
-from dpcontrol.folder import RunFolder
 from dpcontrol.solution import Solution
 from dpcontrol.tree import Tree
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import store, tree
-from dpcontrol.engine.rollout import Trajectory
+from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.tree import Tree

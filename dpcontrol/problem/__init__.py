@@ -8,15 +8,9 @@ from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
+from dpcontrol.problem.slots import ControlSequence, InitialState, ObservationScale, Parameters, Policy
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
-from dpcontrol.problem.unknown import (
-    ControlSequence,
-    InitialState,
-    ObservationScale,
-    Parameters,
-    Policy,
-    Unknown,
-)
+from dpcontrol.problem.unknown import Unknown
 from dpcontrol.results import UsageError
 
 __all__ = [

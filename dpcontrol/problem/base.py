@@ -12,13 +12,14 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import Full, GradientMode
-from dpcontrol.engine.rollout import Trajectory
+from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.unknown import ControlSequence, Law, Policy, Pose, Slot, Unknown
+from dpcontrol.problem.slots import ControlSequence, Policy
+from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -77,6 +78,7 @@ class Problem:
     observation: Callable[[Tree], Tree] | None = None
     constraint_functions: tuple[Constraint, ...] = ()
     baselines: Mapping[str, Law] = field(default_factory=dict)
+    references: Mapping[str, Law] = field(default_factory=dict)
     metric_functions: Mapping[str, Metric] = field(default_factory=dict)
     plots: Mapping[str, PlotFunction] = field(default_factory=dict)
     gradient: GradientMode = field(default_factory=Full)

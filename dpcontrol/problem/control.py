@@ -10,13 +10,14 @@ import torch
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import Full, GradientMode
-from dpcontrol.engine.rollout import parameter_values
+from dpcontrol.engine.trajectory import parameter_values
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.base import Constraint, Metric, PlotFunction, Problem
 from dpcontrol.problem.objective import Objective, Setting
 from dpcontrol.problem.probe import probe
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.unknown import ControlSequence, Law, Slot, Unknown
+from dpcontrol.problem.slots import ControlSequence
+from dpcontrol.problem.unknown import Law, Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.sim.function import FunctionSimulator, Steady
@@ -37,6 +38,7 @@ def control_problem(
     constraints: Sequence[Constraint] = (),
     plant: Simulator | Callable[..., Tree] | None = None,
     baselines: Mapping[str, Law] | None = None,
+    references: Mapping[str, Law] | None = None,
     metrics: Mapping[str, Metric] | None = None,
     plots: Mapping[str, PlotFunction] | None = None,
     gradient: GradientMode | None = None,
@@ -59,6 +61,7 @@ def control_problem(
         constraints: functions of a trajectory that return ``(scenarios, entries)``, not to become positive.
         plant: the system that the answer is judged on; the simulator by default.
         baselines: name -> simple feedback law ``law(state, t, scenario) -> control``.
+        references: name -> law of a known course, such as a ground truth: reports show it, it does not compete.
         metrics: name -> ``function(trajectory, scenario)``, returning ``(scenarios,)`` or a pair of them, whose
             ratio of means is reported.
         plots: name -> ``function(figure, solutions)`` for reports: draws into a matplotlib figure; ``solutions`` is a
@@ -97,6 +100,7 @@ def control_problem(
         observation=observation,
         constraint_functions=tuple(constraints),
         baselines=dict(baselines or {}),
+        references=dict(references or {}),
         metric_functions=dict(metrics or {}),
         plots=dict(plots or {}),
         gradient=gradient or Full(),
@@ -216,7 +220,9 @@ def start_state(system: Simulator, parameters: Mapping[str, Any], scenarios: Sce
             numbers = [leaf for leaf in tree.leaves(value) if not bool(torch.isfinite(leaf).all())]
             if numbers:
                 raise UsageError(f"parameter {key} is not finite: {value}; give finite values.")
-        return system.start(initial, values)
+        state = system.start(initial, values)
+        system.check(initial, values)
+    return state
 
 
 def _name_of(simulator: Any) -> str:

@@ -9,8 +9,8 @@ import torch
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
+from dpcontrol.problem.slots import Parameters
 from dpcontrol.problem.terms import track
-from dpcontrol.problem.unknown import Parameters
 from dpcontrol.sim.base import Simulator
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.tree import Tree

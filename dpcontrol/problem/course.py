@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.rollout import parameter_values
+from dpcontrol.engine.trajectory import parameter_values
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.objective import Closing, Frame, Moment, Objective
 from dpcontrol.problem.unknown import Inputs
@@ -45,7 +45,7 @@ class Course:
 @tree.register
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: the state ``(scenarios, ...)``, the objective's memories, and the step (a leaf, but an int)."""
+    """Where a run stands: the state ``(scenarios, ...)``, the objective's memories, and the step."""
 
     state: Tree
     memories: tuple[Tree, ...]

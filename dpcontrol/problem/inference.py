@@ -10,8 +10,9 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.noise import NoiseModel
 from dpcontrol.problem.prior import Prior, median_or_mean
+from dpcontrol.problem.slots import InitialState, ObservationScale, Parameters
 from dpcontrol.problem.terms import misfit
-from dpcontrol.problem.unknown import InitialState, ObservationScale, Parameters, Slot, Unknown
+from dpcontrol.problem.unknown import Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree

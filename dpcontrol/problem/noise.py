@@ -20,7 +20,7 @@ class NoiseModel(abc.ABC):
 
     @abc.abstractmethod
     def log_density(self, data: Tensor, prediction: Tensor, z: Mapping[str, Tree]) -> Tensor:
-        """Log-density of each entry, ``(scenarios, measurements)``; ``z`` is what is sought, unknown scales included."""
+        """Log-density of each entry, ``(scenarios, measurements)``; ``z`` is what is sought."""
 
     @abc.abstractmethod
     def sample(self, prediction: Tensor, z: Mapping[str, Tree], generator: torch.Generator) -> Tensor:

@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 class Setting(NamedTuple):
     """What a term may know when it is bound to a problem: sizes, and the initial state ``(scenarios, ...)``."""
 
-    count: int
+    scenarios: int
     horizon: int
     state: Tree
     names: tuple[str, ...]

@@ -31,9 +31,7 @@ def probe(problem: Problem) -> None:
     course, position, control, noise = _first_step(problem, pair)
     if problem.horizon > 0:
         state = _spread(position.state, 0.01)
-        step = _guarded(
-            lambda x, u: course.simulator.step(x, u, course.coefficients, noise, 0.0), state, control
-        )
+        step = _guarded(_step_of(course, noise), state, control)
         with torch.no_grad():
             after = step(state, control)
             _same_shape(after, state)
@@ -72,6 +70,10 @@ def _spread(value: Tree, amount: float) -> Tree:
         return leaf + amount * (leaf.abs() + 0.1) * wave
 
     return tree.map(move, value)
+
+
+def _step_of(course: Course, noise: Tree) -> Step:
+    return lambda state, control: course.simulator.step(state, control, course.coefficients, noise, 0.0)
 
 
 def _guarded(step: Step, state: Tree, control: Tree) -> Step:
@@ -123,9 +125,7 @@ def _is_batched(problem: Problem, state: Tree, control: Tree, after: Tree) -> No
         rows = torch.tensor(chosen)
         course, _, _, noise = _first_step(problem, torch.tensor([0, problem.scenarios.count - 1])[rows])
         some, acted = tree.take(state, rows), tree.take(control, rows)
-        step = _guarded(
-            lambda x, u, c=course, n=noise: c.simulator.step(x, u, c.coefficients, n, 0.0), some, acted
-        )
+        step = _guarded(_step_of(course, noise), some, acted)
         found = step(some, acted)
         if not tree.same_structure(found, after) or not _close(found, tree.take(after, rows)):
             raise UsageError(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -68,241 +67,6 @@ class Slot(abc.ABC):
 
 
 @dataclass(frozen=True)
-class ControlSequence(Slot):
-    """An open-loop control ``u_0 .. u_{N-1}``, ``z["control"]``: ``(scenarios, N, *shape)``, or ``(N, *shape)`` if shared.
-
-    Args:
-        shape: shape of the control of one step of one scenario; ``()`` or a whole number work.
-        low, high: bounds, numbers or tensors that broadcast to ``shape``.
-        start: start guess, a number or a tensor that broadcasts to the layout above.
-        scale: typical magnitude; a quarter of the distance between the bounds, or 1, by default.
-        shared: one control for all scenarios (a pulse for a hundred detunings) instead of one each.
-    """
-
-    shape: tuple[int, ...] | int = ()
-    low: Any = None
-    high: Any = None
-    _: KW_ONLY
-    start: Any = 0.0
-    scale: Any = None
-    shared: bool = False
-    name: str = field(default="control", init=False)
-
-    def __post_init__(self) -> None:
-        if any(not isinstance(size, int) or size < 1 for size in self.sizes):
-            raise UsageError(
-                f"the shape of a control must be positive whole numbers, such as (32,); found {self.shape!r}."
-            )
-        _check_bounds("ControlSequence", self.low, self.high)
-        for side, value in (("low", self.low), ("high", self.high)):
-            if value is not None:
-                _broadcast(f"{side} of the control", torch.as_tensor(value), self.sizes)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Shape of the control of one step of one scenario."""
-        return (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-
-    def clip(self, control: Tensor) -> Tensor:
-        """A control ``(scenarios, *shape)`` moved inside the bounds."""
-        for side, use in ((self.low, torch.maximum), (self.high, torch.minimum)):
-            if side is not None:
-                control = use(control, tree.to(side, dtype=control.dtype, device=control.device))
-        return control
-
-    def _full(self, pose: Pose) -> tuple[int, ...]:
-        steps = (pose.horizon, *self.sizes)
-        return steps if self.shared else (pose.count, *steps)
-
-    def guess(self, pose: Pose) -> Tree:
-        guess = _expand("the start of the control", self.start, self._full(pose), pose)
-        return _inside(guess, self.limits(pose))
-
-    def limits(self, pose: Pose) -> tuple[Tree, Tree] | None:
-        return _bounds("the control", self.low, self.high, self._full(pose), pose)
-
-    def magnitude(self, pose: Pose) -> Tree:
-        return _scale(self.scale, self.low, self.high, self._full(pose), pose)
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        if self.shared:
-            count = len(tree.leaves(inputs.initial_state)[0])
-            value = tree.map(lambda leaf: leaf.expand(count, *leaf.shape), value)
-        return replace(inputs, controls=value)
-
-
-@dataclass(frozen=True)
-class InitialState(Slot):
-    """The state to start from, ``z["initial_state"]``: like the problem's initial state, which is the start guess.
-
-    Args:
-        low, high: bounds, numbers, the same for every entry.
-        scale: typical magnitude; a quarter of the distance between the bounds, or 1, by default.
-        shared: one initial state for all scenarios instead of one each.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    _: KW_ONLY
-    scale: float | None = None
-    shared: bool = False
-    name: str = field(default="initial_state", init=False)
-
-    def __post_init__(self) -> None:
-        _check_bounds("InitialState", self.low, self.high)
-
-    def _template(self, pose: Pose) -> Tree:
-        return tree.map(lambda leaf: leaf[0], pose.state) if self.shared else pose.state
-
-    def guess(self, pose: Pose) -> Tree:
-        return tree.map(
-            lambda leaf: leaf.clamp(self.low, self.high) if (self.low, self.high) != (None, None) else leaf,
-            self._template(pose),
-        )
-
-    def limits(self, pose: Pose) -> tuple[Tree, Tree] | None:
-        if self.low is None and self.high is None:
-            return None
-        return _limits(self._template(pose), self.low, self.high)
-
-    def magnitude(self, pose: Pose) -> Tree:
-        return tree.map(
-            lambda leaf: _scale(self.scale, self.low, self.high, tuple(leaf.shape), pose),
-            self._template(pose),
-        )
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        if self.shared:
-            count = len(tree.leaves(inputs.initial_state)[0])
-            value = tree.map(lambda leaf: leaf.expand(count, *leaf.shape), value)
-        return replace(inputs, initial_state=value)
-
-
-@dataclass(frozen=True)
-class Parameters(Slot):
-    """Some of the simulator's parameters, ``z["parameters"]``: a dict, name -> value.
-
-    Args:
-        names: which ones. Values may be trees (the weights of a learned correction, say).
-        low, high: bounds: a number for all, or a dict name -> number.
-        start: dict name -> start guess; the values in force by default.
-        scale: dict name -> typical magnitude; by default a quarter of the distance between the bounds, or 1.
-        shared: one value for all scenarios (default), or one each: leaves ``(scenarios, ...)``.
-    """
-
-    names: tuple[str, ...]
-    low: Any = None
-    high: Any = None
-    start: Mapping[str, Any] = field(default_factory=dict)
-    scale: Mapping[str, Any] = field(default_factory=dict)
-    shared: bool = True
-    name: str = field(default="parameters", init=False)
-
-    def __init__(self, *names: str, **fields: Any) -> None:
-        object.__setattr__(self, "names", names)
-        defaults = {"low": None, "high": None, "start": {}, "scale": {}, "shared": True}
-        unknown = sorted(set(fields) - set(defaults))
-        if unknown:
-            raise UsageError(f"Parameters takes names and {sorted(defaults)}; found {unknown}.")
-        for key, value in {**defaults, **fields, "name": "parameters"}.items():
-            object.__setattr__(self, key, value)
-        if not names or not all(isinstance(name, str) for name in names):
-            raise UsageError(
-                f"Parameters needs names of parameters, such as Parameters('viscosity'); found {names!r}."
-            )
-        for name in names:
-            _check_bounds(f"Parameters({name!r})", _of(self.low, name), _of(self.high, name))
-
-    def guess(self, pose: Pose) -> Tree:
-        unknown = sorted(set(self.names) - set(pose.parameters))
-        if unknown:
-            raise UsageError(
-                f"no parameter is called {', '.join(unknown)}; the simulator has {sorted(pose.parameters)}: "
-                "use one of these names, or give it a value in parameters=..."
-            )
-        return {name: self._start_of(name, pose) for name in self.names}
-
-    def _start_of(self, name: str, pose: Pose) -> Tree:
-        value = tree.to(self.start.get(name, pose.parameters[name]), dtype=pose.dtype, device=pose.device)
-        if not self.shared:
-            value = tree.map(
-                lambda leaf: leaf.expand(pose.count, *leaf.shape) if leaf.ndim == 0 else leaf, value
-            )
-        low, high = _of(self.low, name), _of(self.high, name)
-        if low is None and high is None:
-            return value
-        return tree.map(lambda leaf: leaf.clamp(low, high), value)
-
-    def limits(self, pose: Pose) -> tuple[Tree, Tree] | None:
-        if self.low is None and self.high is None:
-            return None
-        start = self.guess(pose)
-        pairs = {name: _limits(start[name], _of(self.low, name), _of(self.high, name)) for name in self.names}
-        return {name: low for name, (low, _) in pairs.items()}, {
-            name: high for name, (_, high) in pairs.items()
-        }
-
-    def magnitude(self, pose: Pose) -> Tree:
-        start = self.guess(pose)
-
-        def typical(name: str) -> Tree:
-            low, high = _of(self.low, name), _of(self.high, name)
-            return tree.map(
-                lambda leaf: _scale(self.scale.get(name), low, high, tuple(leaf.shape), pose), start[name]
-            )
-
-        return {name: typical(name) for name in self.names}
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        return replace(inputs, parameters={**inputs.parameters, **value})
-
-
-@dataclass(frozen=True)
-class ObservationScale(Slot):
-    """Unknown scales of the measurement noise, ``z["observation"]``: a dict, name -> positive tensor.
-
-    Args:
-        start: dict name -> start guess, numbers or tensors (``(measurements,)`` for one scale each).
-    """
-
-    start: Mapping[str, Any]
-    shared: bool = True
-    name: str = field(default="observation", init=False)
-
-    def guess(self, pose: Pose) -> Tree:
-        return {
-            key: tree.to(value, dtype=pose.dtype, device=pose.device) for key, value in self.start.items()
-        }
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        return inputs
-
-
-@dataclass(frozen=True)
-class Policy(Slot):
-    """The weights of a feedback controller, ``z["policy"]``: ``control = network(state, t, scenario)``.
-
-    Args:
-        network: a module called with the state ``(scenarios, ...)``, the time (a float) and the dict of per-scenario
-            data; its present weights are the start guess.
-    """
-
-    network: torch.nn.Module
-    shared: bool = True
-    name: str = field(default="policy", init=False)
-
-    def guess(self, pose: Pose) -> Tree:
-        weights = {key: value.detach() for key, value in self.network.named_parameters()}
-        return tree.to(weights, dtype=pose.dtype, device=pose.device)
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        def law(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
-            return torch.func.functional_call(self.network, value, (state, t, scenario))
-
-        return replace(inputs, law=law)
-
-
-@dataclass(frozen=True)
 class Unknown:
     """Everything that is sought. ``transforms`` map free numbers to natural ones, ``slot.name`` -> transform."""
 
@@ -339,7 +103,9 @@ class Unknown:
         found = {slot.name: slot.limits(pose) for slot in self.slots}
         if all(pair is None for pair in found.values()):
             return None
-        filled = {slot.name: found[slot.name] or _limits(slot.guess(pose), None, None) for slot in self.slots}
+        filled = {
+            slot.name: found[slot.name] or infinite_or(slot.guess(pose), None, None) for slot in self.slots
+        }
         return {name: pair[0] for name, pair in filled.items()}, {
             name: pair[1] for name, pair in filled.items()
         }
@@ -377,57 +143,10 @@ class Unknown:
         return result
 
 
-def _of(values: Any, name: str) -> Any:
-    return values.get(name) if isinstance(values, Mapping) else values
-
-
-def _check_bounds(who: str, low: Any, high: Any) -> None:
-    pair = []
-    for name, value in (("low", low), ("high", high)):
-        if value is not None and bool(torch.isnan(torch.as_tensor(value)).any()):
-            raise UsageError(f"{who}: {name} is not a number; give a number or leave it out.")
-        pair.append(None if value is None else torch.as_tensor(value))
-    if pair[0] is not None and pair[1] is not None and not bool((pair[0] <= pair[1]).all()):
-        raise UsageError(f"{who}: low {low} lies above high {high}; exchange them.")
-
-
-def _expand(who: str, value: Any, shape: tuple[int, ...], pose: Pose) -> Tensor:
-    return _broadcast(who, tree.to(value, dtype=pose.dtype, device=pose.device), shape)
-
-
-def _broadcast(who: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    try:
-        return tensor.expand(shape)
-    except RuntimeError as error:
-        raise UsageError(
-            f"{who} has shape {tuple(tensor.shape)}, which does not broadcast to {shape}."
-        ) from error
-
-
-def _bounds(
-    who: str, low: Any, high: Any, shape: tuple[int, ...], pose: Pose
-) -> tuple[Tensor, Tensor] | None:
-    if low is None and high is None:
-        return None
-    lower = _expand(f"low of {who}", float("-inf") if low is None else low, shape, pose)
-    upper = _expand(f"high of {who}", float("inf") if high is None else high, shape, pose)
-    return lower, upper
-
-
-def _limits(like: Tree, low: float | None, high: float | None) -> tuple[Tree, Tree]:
+def infinite_or(like: Tree, low: float | None, high: float | None) -> tuple[Tree, Tree]:
+    """Bounds shaped like a tree, infinite where there are none."""
     lower, upper = (float("-inf") if low is None else low), (float("inf") if high is None else high)
     return (
         tree.map(lambda leaf: torch.full_like(leaf, lower), like),
         tree.map(lambda leaf: torch.full_like(leaf, upper), like),
     )
-
-
-def _inside(guess: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-    return guess if bounds is None else guess.clamp(*bounds)
-
-
-def _scale(given: Any, low: Any, high: Any, shape: tuple[int, ...], pose: Pose) -> Tensor:
-    if given is None and low is not None and high is not None:
-        width = tree.to(high, dtype=pose.dtype) - tree.to(low, dtype=pose.dtype)
-        given = torch.where(torch.isfinite(width), width / 4, torch.ones_like(width))
-    return _expand("scale", 1.0 if given is None else given, shape, pose)

@@ -35,6 +35,14 @@ class Simulator(abc.ABC):
         """Default values of the physical parameters, by their names in the field's own words."""
         return {}
 
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        """Refuse, in one sentence, data that the scheme cannot work with (an unstable ``dt``, say).
+
+        Called once at the door, with the given initial states, and never during a search: a bad candidate shall have
+        a bad loss rather than end the search.
+        """
+        return None
+
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         """The state to start from. Multistep schemes add their history here; most return ``initial``."""
         return initial
@@ -77,6 +85,9 @@ class Substeps(Simulator):
     @property
     def parameters(self) -> Mapping[str, Value]:
         return self.inner.parameters
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        self.inner.check(initial, parameters)
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         return self.inner.start(initial, parameters)

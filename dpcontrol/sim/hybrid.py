@@ -37,6 +37,9 @@ class HybridSimulator(Simulator):
         weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
         return {**self.coarse.parameters, "correction": weights}
 
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        self.coarse.check(initial, _without_weights(parameters))
+
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         return self.coarse.start(initial, _without_weights(parameters))
 

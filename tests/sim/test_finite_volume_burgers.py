@@ -4,25 +4,13 @@ import math
 
 import pytest
 import torch
+from rolled import roll
 from taylor import convergence_order, taylor_rates
 
 from dpcontrol.results import UsageError
 from dpcontrol.sim import FiniteVolumeBurgers, Substeps
 
 F64 = torch.float64
-
-
-def roll(simulator, state, steps, control=None, **parameters):
-    dtype = state.dtype
-    values = {
-        name: torch.as_tensor(v, dtype=dtype) for name, v in {**simulator.parameters, **parameters}.items()
-    }
-    state, coefficients = simulator.start(state, values), simulator.prepare(values, {})
-    for k in range(steps):
-        state = simulator.step(
-            state, None if control is None else control[k], coefficients, None, k * simulator.dt
-        )
-    return state
 
 
 def centres(cells, extent=(0.0, 1.0)):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rolled import roll
 from taylor import convergence_order, taylor_rates
 
 from dpcontrol.results import UsageError
@@ -13,19 +14,6 @@ from dpcontrol.sim import SemiLagrangianBurgers, Substeps
 
 F64 = torch.float64
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "burgers_reconstruction.json").read_text())
-
-
-def roll(simulator, state, steps, control=None, **parameters):
-    dtype = state.dtype
-    values = {
-        name: torch.as_tensor(v, dtype=dtype) for name, v in {**simulator.parameters, **parameters}.items()
-    }
-    state, coefficients = simulator.start(state, values), simulator.prepare(values, {})
-    for k in range(steps):
-        state = simulator.step(
-            state, None if control is None else control[k], coefficients, None, k * simulator.dt
-        )
-    return state
 
 
 def scenes(count, cells, dtype=F64):

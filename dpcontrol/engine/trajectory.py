@@ -23,6 +23,7 @@ class Steps(Protocol):
     def dt(self) -> float: ...
     @property
     def parameters(self) -> Mapping[str, float | Tensor]: ...
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None: ...
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree: ...
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any: ...
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree: ...
@@ -33,8 +34,8 @@ class Steps(Protocol):
 class Trajectory:
     """What a rollout went through.
 
-    ``states``: leaves ``(horizon + 1, scenarios, ...)``; ``controls``: leaves ``(horizon, scenarios, ...)`` or ``None``;
-    ``times``: ``(horizon + 1,)``, in the simulator's unit of time.
+    ``states``: leaves ``(horizon + 1, scenarios, ...)``; ``controls``: leaves ``(horizon, scenarios, ...)``, or
+    ``None``; ``times``: ``(horizon + 1,)``, in the simulator's unit of time.
     """
 
     states: Tree
@@ -73,13 +74,15 @@ def rollout(
     Raises:
         UsageError: if the number of steps is not determined or contradictory.
     """
-    horizons = {len(leaf) for leaf in tree.leaves((controls, noise))} | ({length} - {None})
+    horizons = {len(leaf) for leaf in tree.leaves((controls, noise))} | (
+        set() if length is None else {length}
+    )
     if len(horizons) != 1:
         raise UsageError(
             f"a rollout needs one number of steps; controls, noise and length say {sorted(horizons) or 'nothing'}: "
             "pass controls with a leading axis of steps, or length=..."
         )
-    steps = int(horizons.pop())
+    steps = horizons.pop()
     values = parameter_values(simulator, parameters or {}, like=state)
     coefficients = simulator.prepare(values, scenario or {})
 
@@ -89,6 +92,7 @@ def rollout(
         return carry, carry
 
     start = simulator.start(state, values)
+    simulator.check(state, values)
     _, rest = scan(body, start, (controls, noise), steps, constants=coefficients, gradient=gradient)
     states = prepend(start, rest)
     return Trajectory(states, controls, times(steps, simulator.dt, like=start))
