@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from dpcontrol.results import UsageError
 
 
-def whole(who: str, **fields: Any) -> None:
-    """Refuse fields that are not whole numbers of at least 1."""
+def whole(who: str, *, least: int = 1, **fields: Any) -> None:
+    """Refuse fields that are not whole numbers of at least ``least``."""
     for name, value in fields.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{who}({name}=...) must be a whole number, at least 1; found {value!r}.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UsageError(f"{who}({name}=...) must be a whole number, at least {least}; found {value!r}.")
 
 
 def positive(who: str, **fields: Any) -> None:
     """Refuse fields that are not positive finite numbers."""
     for name, value in fields.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not _is_number(value) or not 0 < value < math.inf:
             raise UsageError(f"{who}({name}=...) must be a positive number; found {value!r}.")
+
+
+def within(who: str, low: float, high: float, **fields: Any) -> None:
+    """Refuse fields that are not numbers from ``low`` (included) up to ``high`` (not included)."""
+    for name, value in fields.items():
+        if not _is_number(value) or not low <= value < high:
+            raise UsageError(
+                f"{who}({name}=...) must be a number of at least {low:g} and below {high:g}; found {value!r}."
+            )
+
+
+def one_of(who: str, choices: Sequence[str], **fields: Any) -> None:
+    """Refuse fields that are none of some names."""
+    for name, value in fields.items():
+        if not isinstance(value, str) or value not in choices:
+            raise UsageError(f"{who}({name}=...) must be one of {', '.join(choices)}; found {value!r}.")
+
+
+def nearest(name: Any, known: Sequence[str]) -> str:
+    """Words that help somebody who mistyped a name: the nearest known ones, or all of them."""
+    close = get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(known))}."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol.meter import Meter
+from dpcontrol.strategies.threads import one_blas_thread
 
 
 class Abandoned(BaseException):
@@ -90,20 +91,21 @@ def run_in_lockstep(meter: Meter, bodies: list[Callable[[Callable[[Question], An
     and abandons all searches.
     """
     searches = [Search(body) for body in bodies]
-    try:
-        waiting = {i: q for i, search in enumerate(searches) if (q := search.resume()) is not None}
-        while waiting:
-            answers = _answered(meter, waiting)
-            resumed = {i: searches[i].resume(answer) for i, answer in answers.items()}
-            waiting = {i: q for i, q in sorted({**waiting, **resumed}.items()) if q is not None}
-    finally:
-        for search in searches:
-            search.abandon()
+    with one_blas_thread():
+        try:
+            waiting = {i: q for i, search in enumerate(searches) if (q := search.resume()) is not None}
+            while waiting:
+                answers = _answered(meter, waiting)
+                resumed = {i: searches[i].resume(answer) for i, answer in answers.items()}
+                waiting = {i: q for i, q in sorted({**waiting, **resumed}.items()) if q is not None}
+        finally:
+            for search in searches:
+                search.abandon()
     return [search.result for search in searches]
 
 
 def _answered(meter: Meter, waiting: dict[int, Question]) -> dict[int, Any]:
-    """Answers to all waiting questions of one kind: gradients first, Hessian products when no gradient is waited for."""
+    """Answers to all waiting questions of one kind: gradients first, Hessian products when none waits for one."""
     first_order = {i: q for i, q in waiting.items() if q.v is None}
     chosen = first_order or waiting
     which = torch.tensor(sorted(chosen))

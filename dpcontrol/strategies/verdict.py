@@ -25,7 +25,7 @@ class Ended:
 SENTENCES = {
     "converged": "the tolerances were met",
     "iterations spent": "the iterations were spent; more of them may lower the loss",
-    "stalled": "the line search found no lower loss, which is the rounding floor or a kink; try adjoint if it is too early",
+    "stalled": "the line search found no lower loss: the rounding floor, or a kink; if early, try adjoint",
     "diverged": "a loss or gradient was not finite; shorter time steps, bounds, or a smaller start guess may help",
 }
 

@@ -1,0 +1,250 @@
+"""``cmaes`` and ``cem``: searches that only compare losses, in smooth modes where there are many unknowns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpcontrol.meter import Meter
+from dpcontrol.problem import Demand
+from dpcontrol.results import Status, UsageError
+from dpcontrol.run import Strategy
+from dpcontrol.strategies.basis import SearchSpace, check_basis
+from dpcontrol.strategies.checks import positive, whole, within
+from dpcontrol.strategies.threads import one_blas_thread
+from dpcontrol.strategies.verdict import Ended, summary
+
+
+@dataclass(frozen=True)
+class CMAES(Strategy):
+    r"""Covariance matrix adaptation (pycma): samples :math:`c \sim N(m, \sigma^2 C)`, ranks, and moves all three.
+
+    One search per instance; the populations of all instances are one batch. Points outside the bounds are moved inside
+    before they are evaluated, and ranked with a charge for the way.
+
+    Args:
+        population: samples per generation and instance; ``4 + 3 ln(size)`` by default.
+        sigma: first spread, in units of the unknown's magnitudes.
+        basis: ``"auto"`` searches all numbers up to 64 per instance, else 40 smooth modes; a number asks for that many
+            modes, ``None`` for all numbers (only variances, no correlations, are adapted above 200).
+        generations: at most this many per instance.
+        restarts: of a search that has converged, each from a random point with twice the population.
+
+    Source: N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv:1604.00772; restarts: A. Auger, N. Hansen,
+    "A restart CMA evolution strategy with increasing population size", CEC 2005.
+    """
+
+    population: int | None = None
+    sigma: float = 0.3
+    basis: str | int | None = "auto"
+    generations: int = 2000
+    restarts: int = 2
+
+    def __post_init__(self) -> None:
+        if self.population is not None:
+            whole("CMAES", least=4, population=self.population)
+        positive("CMAES", sigma=self.sigma)
+        check_basis("CMAES", self.basis)
+        whole("CMAES", generations=self.generations)
+        whole("CMAES", least=0, restarts=self.restarts)
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.BOUNDS})
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def run(self, meter: Meter, generator: torch.Generator) -> Status:
+        space = SearchSpace.of(meter, self.basis)
+        seeds = torch.randint(2**62, (meter.instances,), generator=generator).tolist()
+        with one_blas_thread():
+            colonies = [Colony(self, space.size, np.random.default_rng(seed)) for seed in seeds]
+            meter.values(meter.start())
+            for _ in range(self.generations):
+                active = [i for i, colony in enumerate(colonies) if not colony.done]
+                if not active:
+                    break
+                self._generation(meter, space, colonies, active)
+        return summary([Ended("converged" if colony.done else "iterations spent") for colony in colonies], meter)
+
+    def _generation(self, meter: Meter, space: SearchSpace, colonies: list[Colony], active: list[int]) -> None:
+        asked = [colonies[i].ask() for i in active]
+        sizes = [len(samples) for samples in asked]
+        which = torch.repeat_interleave(torch.tensor(active), torch.tensor(sizes))
+        points, moved = space.points(torch.from_numpy(np.concatenate(asked)).to(space.start), which)
+        losses = meter.values(points, which)
+        cuts = np.cumsum(sizes)[:-1]
+        told = zip(np.split(_numpy(losses), cuts), np.split(_numpy(moved), cuts), strict=True)
+        for i, samples, (loss, way) in zip(active, asked, told, strict=True):
+            colonies[i].tell(samples, loss, way)
+
+
+@dataclass
+class Colony:
+    """The search of one instance, with its own random numbers."""
+
+    strategy: CMAES
+    size: int
+    random: np.random.Generator
+    done: bool = False
+    _restarts: int = 0
+    _search: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        # pycma adapts a covariance of at least two numbers: a lonely one gets a companion without any effect
+        self._padded = max(self.size, 2)
+        self._search = self._begin(np.zeros(self._padded))
+
+    def _begin(self, start: np.ndarray) -> Any:
+        from cma import CMAEvolutionStrategy
+
+        population = self.strategy.population or 4 + int(3 * math.log(self._padded))
+        options = {
+            "popsize": population * 2**self._restarts,
+            "CMA_diagonal": self._padded > 200,
+            "randn": lambda *shape: self.random.standard_normal(shape),
+            "seed": float("nan"),  # leaves numpy's global generator alone
+            "verbose": -9,
+            "verb_log": 0,
+        }
+        return CMAEvolutionStrategy(start, self.strategy.sigma, options)
+
+    def ask(self) -> np.ndarray:
+        """Samples ``(population, size)``."""
+        self._asked = np.stack(self._search.ask())
+        return self._asked[:, : self.size]
+
+    def tell(self, samples: np.ndarray, losses: np.ndarray, moved: np.ndarray) -> None:
+        """Their losses, and how far each point had to be moved to be inside the bounds."""
+        finite = np.isfinite(losses)
+        if finite.any():
+            spread = float(np.subtract(*np.percentile(losses[finite], [75, 25])))
+            charge = spread * moved / (self.size * self._search.sigma**2)
+            worst = float((losses + charge)[finite].max())
+            # behind all others, but finite, as pycma's statistics need it
+            ranked = np.where(finite, losses + charge, worst + abs(worst) + 1.0)
+            self._search.tell(list(self._asked), ranked.tolist())
+            stopped = bool(self._search.stop())
+        else:
+            stopped = False  # nothing was learned; ask again
+        if stopped and self._restarts >= self.strategy.restarts:
+            self.done = True
+        elif stopped:
+            self._restarts += 1
+            self._search = self._begin(self.random.standard_normal(self._padded))
+
+
+@dataclass(frozen=True)
+class CEM(Strategy):
+    r"""The cross-entropy method: sample :math:`c \sim N(\mu, \mathrm{diag}(s^2))`, refit both to the best of them.
+
+    All instances at once. The best samples of earlier iterations take part in the next selection, which costs no
+    evaluation. Points outside the bounds are moved inside before they are evaluated.
+
+    Args:
+        population: samples per iteration and instance.
+        elites: the share that is refitted to.
+        sigma: first spread, in units of the unknown's magnitudes.
+        smoothing: how much of the old mean and spread is kept.
+        basis: as in :class:`CMAES`.
+        iterations: at most this many.
+        tolerance: converged when all spreads have shrunk below this share of ``sigma``.
+
+    Source: R. Rubinstein, D. Kroese, "The Cross-Entropy Method", 2004; kept elites: C. Pinneri et al.,
+    "Sample-efficient cross-entropy method for real-time planning", CoRL 2020.
+    """
+
+    population: int = 32
+    elites: float = 0.2
+    sigma: float = 0.3
+    smoothing: float = 0.2
+    basis: str | int | None = "auto"
+    iterations: int = 1000
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        whole("CEM", least=4, population=self.population)
+        whole("CEM", iterations=self.iterations)
+        positive("CEM", elites=self.elites, sigma=self.sigma, tolerance=self.tolerance)
+        within("CEM", 0, 1, elites=self.elites, smoothing=self.smoothing)
+        check_basis("CEM", self.basis)
+        if self.count < 2:
+            raise UsageError(
+                f"CEM(population={self.population}, elites={self.elites}) refits to {self.count} sample; "
+                "it needs 2 or more: enlarge one of them."
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of elites."""
+        return round(self.population * self.elites)
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.BOUNDS})
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def stores_state(self) -> bool:
+        return True
+
+    def run(self, meter: Meter, generator: torch.Generator) -> Status:
+        space = SearchSpace.of(meter, self.basis)
+        state = meter.resumed() or self._begin(meter, space)
+        while state["iteration"] < self.iterations and bool((state["spread"] > self.tolerance * self.sigma).any()):
+            here = state
+            meter.keep(lambda here=here: here)  # type: ignore[misc]
+            state = self._iteration(meter, space, here, generator)
+        narrow = (state["spread"] <= self.tolerance * self.sigma).all(1)
+        return summary([Ended("converged" if done else "iterations spent") for done in narrow.tolist()], meter)
+
+    def _begin(self, meter: Meter, space: SearchSpace) -> dict[str, Any]:
+        mean = space.start.new_zeros(meter.instances, space.size)
+        first = meter.values(meter.start())
+        return {
+            "iteration": 0,
+            "mean": mean,
+            "spread": torch.full_like(mean, self.sigma),
+            "elites": mean[:, None],
+            "losses": first[:, None],
+        }
+
+    def _iteration(
+        self, meter: Meter, space: SearchSpace, state: dict[str, Any], generator: torch.Generator
+    ) -> dict[str, Any]:
+        mean, spread = state["mean"], state["spread"]
+        noise = torch.randn(meter.instances, self.population, space.size, generator=generator, dtype=torch.float64)
+        samples = mean[:, None] + spread[:, None] * noise.to(mean)
+        which = torch.arange(meter.instances).repeat_interleave(self.population)
+        points, _ = space.points(samples.flatten(0, 1), which)
+        losses = meter.values(points, which).reshape(meter.instances, self.population)
+        pool, scores = torch.cat([state["elites"], samples], 1), torch.cat([state["losses"], losses], 1)
+        scores, order = torch.sort(scores, dim=1, stable=True)
+        scores, order = scores[:, : self.count], order[:, : self.count]
+        elites = torch.gather(pool, 1, order[:, :, None].expand(-1, -1, space.size))
+        # an instance with fewer finite losses than elites has learned nothing yet
+        known = torch.isfinite(scores).all(1, keepdim=True)
+        a = self.smoothing
+        return {
+            "iteration": state["iteration"] + 1,
+            "mean": torch.where(known, a * mean + (1 - a) * elites.mean(1), mean),
+            "spread": torch.where(known, a * spread + (1 - a) * elites.std(1), spread),
+            "elites": elites,
+            "losses": scores,
+        }
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.cpu().double().numpy()
+
+
