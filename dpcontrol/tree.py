@@ -116,7 +116,7 @@ def unravel(vector: Tensor, like: Tree, batch: int = 0) -> Tree:
     flat, structure = pytree.tree_flatten(like)
     shapes = [None if leaf is None else leaf.shape[batch:] for leaf in flat]
     parts = iter(vector.split([math.prod(shape) for shape in shapes if shape is not None], dim=-1))
-    rebuilt = [None if shape is None else next(parts).reshape(*vector.shape[:-1], *shape) for shape in shapes]
+    rebuilt = [None if shape is None else next(parts).reshape((*vector.shape[:-1], *shape)) for shape in shapes]
     return pytree.tree_unflatten(rebuilt, structure)
 
 

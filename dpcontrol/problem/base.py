@@ -97,18 +97,20 @@ class Problem:
         """Whether every scenario is a problem of its own."""
         return self.unknown.separate
 
-    def pose(self, count: int | None = None) -> Pose:
-        """What the slots of the unknown may know of this problem, for ``count`` scenarios (all by default)."""
+    def pose(self) -> Pose:
+        """What the slots of the unknown may know of this problem."""
         initial = self.scenarios.data["initial_state"]
         leaf = tree.leaves(initial)[0]
-        state = initial if count is None else tree.map(lambda x: x[:1].expand(count, *x.shape[1:]), initial)
         values = {**self.simulator.parameters, **self.parameters}
-        sizes = self.scenarios.count if count is None else count
-        return Pose(sizes, self.free_steps, state, values, leaf.dtype, leaf.device)
+        return Pose(self.scenarios.count, self.free_steps, initial, values, leaf.dtype, leaf.device)
 
-    def start(self) -> dict[str, Tree]:
-        """The start guess, in natural numbers."""
-        return self.unknown.guess(self.pose())
+    def start(self, scenarios: Tensor | None = None) -> dict[str, Tree]:
+        """The start guess, in natural numbers, for some scenarios or all."""
+        guess = self.unknown.guess(self.pose())
+        if scenarios is None:
+            return guess
+        shared = {slot.name for slot in self.unknown.slots if slot.shared}
+        return {name: z if name in shared else tree.take(z, scenarios) for name, z in guess.items()}
 
     # -- what it offers and demands --------------------------------------------------------------------------------
 

@@ -85,6 +85,11 @@ def control_problem(
     if gradient is not None and not isinstance(gradient, GradientMode):
         raise UsageError(f"gradient must be a gradient mode such as Full(); found {gradient!r}.")
     values = dict(parameters or {}) if not isinstance(system, FunctionSimulator) else {}
+    if isinstance(system, FunctionSimulator) and "noise" in system.keywords and "noise" not in cast.data:
+        raise UsageError(
+            "the step function takes noise, and none was given: draw it beforehand and pass it as "
+            "scenarios={'noise': tensor (scenarios, horizon, ...)}."
+        )
     template = start_state(system, values, cast)
     setting = Setting(cast.count, steps, template, tuple(cast.data))
     bound, lifted = folds.bind(objective, setting)

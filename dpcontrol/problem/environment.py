@@ -47,8 +47,7 @@ def reset(problem: Problem, scenarios: Tensor | None = None) -> Episode:
         raise UsageError(
             f"{problem.name} seeks {', '.join(problem.unknown.names)}, which does not act step by step."
         )
-    count = problem.scenarios.count if scenarios is None else len(scenarios)
-    guess = problem.unknown.guess(problem.pose(count))
+    guess = problem.start(scenarios)
     with torch.no_grad():
         course, position, _, data = open_problem(problem, guess, scenarios, plant=True)
     return Episode(course, position, data, problem.free_steps)

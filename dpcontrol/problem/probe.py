@@ -42,14 +42,14 @@ def probe(problem: Problem) -> None:
             if problem.differentiable:
                 _is_differentiable(step, state, control)
         if course.closing is not None:
-            _closes(course, position, control)
+            _closes(course, position, control, noise)
     _costs_fit(course, position, control)
     _laws_fit(problem, course, position, control)
 
 
 def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, Tree, Tree]:
     """The course of some scenarios at its first position, with a control to try and the first noise."""
-    guess = problem.unknown.guess(problem.pose(len(scenarios)))
+    guess = problem.start(scenarios)
     with torch.no_grad():
         course, position, inputs, data = open_problem(problem, guess, scenarios, plant=False)
         if inputs.law is not None:
@@ -183,7 +183,7 @@ def _derivatives(
     return exact, measured, 100 * eps * (abs(high) + 1) / width
 
 
-def _closes(course: Course, position: Position, control: Tree) -> None:
+def _closes(course: Course, position: Position, control: Tree, noise: Tree) -> None:
     """Verify that a closing control closes: the control must enter every entry of a step linearly."""
     if tree.describe(control) != tree.describe(position.state):
         raise UsageError(
@@ -192,9 +192,9 @@ def _closes(course: Course, position: Position, control: Tree) -> None:
         )
     assert course.closing is not None
     with torch.no_grad():
-        free = course.free_step(position, None)
+        free = course.free_step(position, noise)
         acted = course.closing.control(free, course.simulator.dt, course.frame)
-        end = course.simulator.step(position.state, acted, course.coefficients, None, 0.0)
+        end = course.simulator.step(position.state, acted, course.coefficients, noise, 0.0)
         target = tree.map(lambda t, x: t.expand_as(x), course.frame.scenario[course.closing.target], end)
     if not _close(end, target):
         raise UsageError(

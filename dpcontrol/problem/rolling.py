@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import GradientMode
-from dpcontrol.engine.rollout import Trajectory, times
 from dpcontrol.engine.scan import scan
+from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.course import Course, Position

@@ -55,7 +55,7 @@ class ControlSequence(Slot):
         """A control ``(scenarios, *shape)`` moved inside the bounds."""
         for side, use in ((self.low, torch.maximum), (self.high, torch.minimum)):
             if side is not None:
-                control = use(control, tree.to(side, dtype=control.dtype, device=control.device))
+                control = use(control, torch.as_tensor(side, dtype=control.dtype, device=control.device))
         return control
 
     def _full(self, pose: Pose) -> tuple[int, ...]:
@@ -267,7 +267,7 @@ def _check_bounds(who: str, low: Any, high: Any) -> None:
 
 
 def _expand(who: str, value: Any, shape: tuple[int, ...], pose: Pose) -> Tensor:
-    return _broadcast(who, tree.to(value, dtype=pose.dtype, device=pose.device), shape)
+    return _broadcast(who, torch.as_tensor(value, dtype=pose.dtype, device=pose.device), shape)
 
 
 def _broadcast(who: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -295,6 +295,6 @@ def _inside(guess: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
 
 def _scale(given: Any, low: Any, high: Any, shape: tuple[int, ...], pose: Pose) -> Tensor:
     if given is None and low is not None and high is not None:
-        width = tree.to(high, dtype=pose.dtype) - tree.to(low, dtype=pose.dtype)
+        width = torch.as_tensor(high, dtype=pose.dtype) - torch.as_tensor(low, dtype=pose.dtype)
         given = torch.where(torch.isfinite(width), width / 4, torch.ones_like(width))
     return _expand("scale", 1.0 if given is None else given, shape, pose)

@@ -51,7 +51,11 @@ def test_terms_are_their_definitions():
     z = drawn(problem)
     path = by_hand(problem, z)
     expected = 0.5 * (path[-1] - TARGET).square().sum(1)
-    expected = expected + 2 * (path - REFERENCE[:, None]).square().sum((0, 2)) + 1e-2 * z["control"].square().sum((1, 2))
+    expected = (
+        expected
+        + 2 * (path - REFERENCE[:, None]).square().sum((0, 2))
+        + 1e-2 * z["control"].square().sum((1, 2))
+    )
     torch.testing.assert_close(problem.loss(z), expected)
 
 
@@ -74,7 +78,9 @@ def test_a_reference_may_differ_between_scenarios_and_count_at_some_steps_only()
 
 
 def test_residuals_square_to_the_loss():
-    problem = posed(0.5 * dp.reach(TARGET) + 2.0 * dp.track(REFERENCE) + 1e-2 * dp.effort() + dp.penalty("control"))
+    problem = posed(
+        0.5 * dp.reach(TARGET) + 2.0 * dp.track(REFERENCE) + 1e-2 * dp.effort() + dp.penalty("control")
+    )
     z = drawn(problem)
     torch.testing.assert_close(problem.residuals(z).square().sum(1), problem.loss(z))
     assert dp.problem.View.RESIDUALS not in posed(dp.cost(terminal=lambda x: x.sum(1))).offers
@@ -88,7 +94,9 @@ def test_any_cost_sees_state_control_time_and_scenario():
     problem = posed(dp.cost(stage, lambda x: x.square().sum(1)), scenarios={"weight": weight})
     z = drawn(problem)
     times = torch.arange(1, 7, dtype=F64)
-    expected = weight * (z["control"].square().sum(2) * times).sum(1) + by_hand(problem, z)[-1].square().sum(1)
+    expected = weight * (z["control"].square().sum(2) * times).sum(1) + by_hand(problem, z)[-1].square().sum(
+        1
+    )
     torch.testing.assert_close(problem.loss(z), expected)
 
 
@@ -139,9 +147,7 @@ def test_the_plant_judges():
     problem = posed(dp.reach(TARGET), plant=stronger)
     z = drawn(problem)
     assert not torch.allclose(problem.judge(z), problem.loss(z))
-    torch.testing.assert_close(
-        problem.judge(z), (problem.simulate(z).states[-1] - TARGET).square().sum(1)
-    )
+    torch.testing.assert_close(problem.judge(z), (problem.simulate(z).states[-1] - TARGET).square().sum(1))
 
 
 @pytest.mark.parametrize(
