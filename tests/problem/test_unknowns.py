@@ -96,7 +96,7 @@ def test_scenario_data_replace_parameters_one_by_one():
     start = torch.tensor([[30.0, 4.0]] * 2, dtype=F64)
     name = next(iter(system.parameters))
     values = torch.tensor([0.4, 0.6], dtype=F64)
-    pose = dict(horizon=5, objective=dp.reach(torch.zeros(2)), unknown=dp.InitialState())
+    pose = {"horizon": 5, "objective": dp.reach(torch.zeros(2)), "unknown": dp.InitialState()}
     both = dp.control_problem(system, initial_state=start, scenarios={name: values}, **pose)
     for i, value in enumerate(values):
         one = dp.control_problem(system, initial_state=start[:1], parameters={name: value}, **pose)
