@@ -61,6 +61,7 @@ def solve(
         raise UsageError(f"budget must be a Budget, such as Budget(seconds=60); found {budget!r}.")
     chosen = resolve(strategy, options)
     refuse_mismatch(problem, chosen)
+    problem.metrics(problem.start())  # a metric that fails should do so before the work, not behind it
     limits = budget or Budget()
     opened = None
     if folder is not None:

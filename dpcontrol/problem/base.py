@@ -208,11 +208,23 @@ class Problem:
         return trajectory
 
     def metric_samples(self, trajectory: Trajectory) -> dict[str, tuple[Tensor, Tensor]]:
-        """Numerator and denominator of every metric, each ``(scenarios,)``; a plain mean has ones below."""
+        """Numerator and denominator of every metric, each ``(scenarios,)``; a plain mean has ones below.
+
+        Raises:
+            UsageError: if a metric fails or returns something else.
+        """
         result = {}
         for name, function in self.metric_functions.items():
-            found = function(trajectory, self.scenarios.data)
+            try:
+                found = function(trajectory, self.scenarios.data)
+            except Exception as error:
+                raise UsageError(f"metric {name!r} failed with {type(error).__name__}: {error}.") from error
             pair = found if isinstance(found, tuple) else (found, torch.ones_like(found))
+            if len(pair) != 2 or any(tuple(part.shape) != (self.scenarios.count,) for part in pair):
+                raise UsageError(
+                    f"metric {name!r} must return one number per scenario, shape ({self.scenarios.count},), or a pair "
+                    f"of such tensors; found {tree.describe(found)}."
+                )
             result[name] = pair
         return result
 
