@@ -59,15 +59,15 @@ def draw_history(axes: Any, history: HistoryColumns) -> None:
     axes.set_title("loss, best so far")
 
 
-def scale_log(axes: Any, values: np.ndarray) -> None:
+def scale_log(axes: Any, values: np.ndarray, top: float = float("inf")) -> None:
     """A logarithmic y axis, with plain numbers as labels where less than two decades are shown.
 
-    Evaluations far above the first best value (a wild line search) may leave the picture.
+    What lies above ``top`` leaves the picture.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     finite = values[np.isfinite(values) & (values > 0)]
-    low, high = float(finite.min()), float(finite.max())
+    low, high = float(finite.min()), min(float(finite.max()), top)
     axes.set_yscale("log")
     ratio = max(high / low, 1.02)
     axes.set_ylim(low / ratio**0.06, high * ratio**0.08)
@@ -90,7 +90,7 @@ def scale_log(axes: Any, values: np.ndarray) -> None:
 def _short() -> Any:
     from matplotlib.ticker import FuncFormatter
 
-    return FuncFormatter(lambda value, _: f"{value:.3g}")
+    return FuncFormatter(lambda value, _: f"{value:,.6g}" if 1e-3 <= value < 1e6 else f"{value:.3g}")
 
 
 def convergence_figure(courses: Sequence[Course], levels: Sequence[Level], *, ylabel: str = "loss") -> Any:
@@ -127,7 +127,9 @@ def _scale_together(axes: Any, courses: Sequence[Course], levels: Sequence[Level
     values = np.concatenate([*parts, np.array([level.value for level in levels])])
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0:
-        scale_log(axes, values)
+        # where it started is often far above anything of interest
+        ends = [part[np.isfinite(part)][-1] for part in parts if np.isfinite(part).any()]
+        scale_log(axes, values, top=4 * max([*ends, *(level.value for level in levels)]))
 
 
 def _legend(figure: Any, courses: Sequence[Course], levels: Sequence[Level]) -> None:
@@ -221,7 +223,6 @@ def _draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
             textcoords="offset points",
             ha="center",
             fontsize=9,
-            color=INK,
         )
     values = np.array([v for mark in marks for v in (mark.value, *(mark.interval or ())) if np.isfinite(v)])
     axes.grid(axis="y", visible=False)

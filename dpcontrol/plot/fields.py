@@ -11,7 +11,7 @@ import numpy as np
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.plot.curves import draw_history
-from dpcontrol.plot.style import PALETTE, colour_scale, new_figure, styled
+from dpcontrol.plot.style import PALETTE, colour_scale, new_figure, shared_scale, styled
 from dpcontrol.tree import Tree
 
 LINES, PROFILE, IMAGE = "lines", "profile", "image"
@@ -159,7 +159,7 @@ def draw_snapshots(axes: Any, quantity: Quantity, times: np.ndarray, scenario: i
             quantity.values[k, scenario],
             color=colormaps["viridis"](place),
             lw=1.6,
-            label=f"t = {times[k]:.3g}",
+            label=f"{times[k]:.3g}" if k else "t = 0",
         )
     axes.set(xlabel="cell")
     axes.margins(x=0.01)
@@ -173,7 +173,7 @@ def draw_images(part: Any, found: Mapping[str, Quantity], times: np.ndarray, sce
     """2-D fields at six times, first axis to the right, second upwards: a row for each label, one colour scale."""
     first = next(iter(found.values()))
     moments = np.unique(np.linspace(0, len(first.values) - 1, 6).round().astype(int))
-    scale = colour_scale(np.stack([quantity.values[:, scenario] for quantity in found.values()]))
+    scale = shared_scale([quantity.values[:, scenario] for quantity in found.values()])
     grid = part.subplots(len(found), len(moments), squeeze=False)
     for row, (label, quantity) in zip(grid, found.items(), strict=True):
         for axes, k in zip(row, moments, strict=True):

@@ -62,11 +62,11 @@ SETTINGS: Any = {  # Any: matplotlib types its keys one by one
 
 
 @contextlib.contextmanager
-def styled() -> Iterator[None]:
+def styled(*, grid: bool = True) -> Iterator[None]:
     """Inside, figures are made in this style; matplotlib's settings are as before afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context({**SETTINGS, "axes.grid": grid}):
         yield
 
 
@@ -100,6 +100,20 @@ def colours(labels: Sequence[str], greys: Sequence[str] = ()) -> dict[str, str]:
     """One colour for each label, the same wherever the same list is given; ``greys`` are references."""
     found = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
     return found | {label: GREYS[index % len(GREYS)] for index, label in enumerate(greys)}
+
+
+def shared_scale(parts: Sequence[np.ndarray]) -> dict[str, Any]:
+    """One colour scale for several arrays, in which those with far larger numbers than usual may saturate."""
+    sizes = [
+        float(np.quantile(np.abs(part[np.isfinite(part)]), 0.995))
+        for part in parts
+        if np.isfinite(part).any()
+    ]
+    usual = [size for size in sizes if size > 0]
+    if not usual:
+        return colour_scale(np.zeros(1))
+    limit = max(size for size in usual if size <= 3 * float(np.median(usual)))
+    return colour_scale(np.clip(np.concatenate([part.ravel() for part in parts]), -limit, limit))
 
 
 def colour_scale(values: np.ndarray) -> dict[str, Any]:

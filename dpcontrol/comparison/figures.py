@@ -1,0 +1,133 @@
+"""The figures of a comparison. Colours are chosen once, so that a strategy has the same one everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpcontrol.comparison.records import Results
+from dpcontrol.comparison.summary import Summary, metric_names, vanishes
+from dpcontrol.engine import Trajectory
+from dpcontrol.plot import beside, curves, style
+from dpcontrol.problem.base import Problem
+from dpcontrol.solution import Solution
+
+IN_OWN_FIGURES = 4  # more columns than these (and the references) cannot be read
+
+
+@dataclass(frozen=True)
+class Look:
+    """How each label is drawn."""
+
+    colours: Mapping[str, str]
+    dashes: Mapping[str, Any]
+
+
+def look(results: Results) -> Look:
+    """Colours for strategies in the order asked for; greys with dashes for laws and references."""
+    strategies = [label for label in results.labels if label not in results.laws]
+    others = [*results.references, *results.laws]
+    colours = style.colours(strategies, others)
+    dashes = {label: style.DASHES[index % len(style.DASHES)] for index, label in enumerate(others)}
+    return Look(colours, dashes)
+
+
+def courses(results: Results, summaries: Sequence[Summary]) -> Any:
+    """Losses against simulated steps and seconds; simple laws as horizontal lines."""
+    drawn = look(results)
+    contenders = [summary for summary in summaries if not summary.law and summary.loss is not None]
+    found = [
+        curves.Course(
+            s.label, drawn.colours[s.label], [run.history for run in results.of(s.label) if run.answered]
+        )
+        for s in contenders
+    ]
+    levels = [
+        curves.Level(s.label, s.loss.value, drawn.colours[s.label], drawn.dashes[s.label])
+        for s in summaries
+        if s.law and s.loss is not None
+    ]
+    return curves.convergence_figure(found, levels, ylabel="mean loss, best so far")
+
+
+def merits(results: Results, summaries: Sequence[Summary]) -> Any | None:
+    """Figures of merit with intervals, best strategy first; ``None`` if no run has an answer."""
+    drawn = look(results)
+    answered = [summary for summary in summaries if summary.loss is not None]
+    if not answered:
+        return None
+    panels: dict[str, list[curves.Mark]] = {}
+    for name in metric_names(answered)[:3]:
+        if vanishes(answered, name):
+            continue
+        panels[name.replace("_", " ")] = [
+            _mark(s, drawn, s.metrics[name].value, s.metrics[name].interval)
+            if name in s.metrics
+            else _mark(s, drawn, float("nan"), None)
+            for s in answered
+        ]
+    if len(panels) < 2:
+        panels["loss"] = [
+            _mark(s, drawn, s.loss.value, s.loss.interval) for s in answered if s.loss is not None
+        ]
+    return curves.interval_figure(panels)
+
+
+def _mark(summary: Summary, drawn: Look, value: float, interval: tuple[float, float] | None) -> curves.Mark:
+    return curves.Mark(summary.label, value, interval, drawn.colours[summary.label], hollow=summary.law)
+
+
+def shown_solutions(results: Results, summaries: Sequence[Summary]) -> dict[str, Solution]:
+    """References, then the median run of each strategy and of the best law, best first."""
+    best_law = next((s.label for s in summaries if s.law and s.loss is not None), None)
+    found = dict(results.references)
+    for summary in summaries:
+        run = results.representative(summary.label)
+        if run is None or (summary.law and summary.label != best_law):
+            continue
+        solution = run.solution()
+        if solution is not None:
+            found[summary.label] = solution
+    return found
+
+
+def telling_scenarios(summaries: Sequence[Summary], count: int) -> list[int]:
+    """A typical, an easy and a hard scenario, by what they cost the best strategy."""
+    best = next((summary for summary in summaries if summary.loss is not None), None)
+    if best is None:
+        return [0]
+    costs = best.losses.mean(0)
+    order = np.argsort(costs, kind="stable")
+    places = [int(order[round(share * (len(order) - 1))]) for share in (0.5, 0.1, 0.9)]
+    return list(dict.fromkeys(places))[:count]
+
+
+def trajectories(results: Results, solutions: Mapping[str, Solution], scenario: int) -> dict[str, Any]:
+    """All shown solutions beside each other in one scenario."""
+    drawn = look(results)
+    found: dict[str, Trajectory] = {label: solution.trajectory() for label, solution in solutions.items()}
+    return beside.trajectory_figures(found, drawn.colours, drawn.dashes, scenario) if found else {}
+
+
+def own_figures(problem: Problem, results: Results, summaries: Sequence[Summary]) -> dict[str, bytes]:
+    """The problem's own figures as SVG, of the best few strategies and the best law.
+
+    An error in one of them is written into its place: a picture is not worth a lost comparison.
+    """
+    solutions = shown_solutions(results, summaries)
+    chosen = [label for label in solutions if label not in results.references][:IN_OWN_FIGURES]
+    found = {}
+    for name, draw in problem.plots.items():
+        with style.styled(grid=False):
+            figure = style.new_figure(11.5, 4.9)
+            try:
+                draw(figure, {label: solutions[label] for label in chosen})
+            except Exception as error:
+                figure = style.new_figure(11.5, 0.8)
+                sentence = f"The figure {name!r} of {problem.name} failed: {type(error).__name__}: {error}"
+                figure.text(0.01, 0.5, sentence, va="center", wrap=True)
+            found[name] = style.as_svg(figure)
+    return found

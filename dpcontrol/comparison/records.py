@@ -1,0 +1,269 @@
+"""The runs of a comparison: what is asked, what came out, and how both are kept in a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpcontrol import store
+from dpcontrol.problem.base import Problem
+from dpcontrol.results import FAILED, UsageError
+from dpcontrol.run import Strategy
+from dpcontrol.solution import Solution
+
+# Kinds that a run may have besides those of a Status.
+REFUSED, NOT_RUN = "refused", "not run"
+Samples = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run that is asked for.
+
+    ``refused`` is the sentence of a strategy that does not fit the problem; such a task is listed but not run.
+    """
+
+    label: str
+    strategy: Strategy
+    seed: int
+    refused: str | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """Name of its folder: the label in letters that every file system takes, and the seed."""
+        return f"{slug(self.label)}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run and what came out of it.
+
+    Attributes:
+        label: what the strategy is called in this comparison.
+        seed: of everything random in it.
+        record: plain values, with the keys of :meth:`Solution.record`.
+        samples: metric -> numerators and denominators, one of each for every scenario.
+        history: the columns of :attr:`Solution.history`.
+        detail: the traceback of a run that raised.
+    """
+
+    label: str
+    seed: int
+    record: Mapping[str, Any]
+    samples: Samples = field(default_factory=dict)
+    history: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    detail: str | None = None
+    kept: Solution | None = field(default=None, repr=False)
+
+    @property
+    def status(self) -> str:
+        """Kind of the status, or ``refused`` or ``not run``."""
+        return str(self.record["status"])
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a finite loss."""
+        loss = self.record["loss"]
+        return loss is not None and loss - loss == 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong in it (being refused, or a spent budget, is not)."""
+        return self.status in FAILED
+
+    def solution(self) -> Solution | None:
+        """The whole solution, with its trajectory; ``None`` for a run without one."""
+        if self.kept is not None or self.record["folder"] is None or not solved(Path(self.record["folder"])):
+            return self.kept
+        return Solution.load(self.record["folder"])
+
+    def store(self, folder: Path) -> None:
+        """Keep everything but the solution, which ``solve`` stores itself."""
+        content = {
+            "label": self.label,
+            "seed": self.seed,
+            "record": {**self.record, "folder": None},
+            "samples": {name: [list(top), list(bottom)] for name, (top, bottom) in self.samples.items()},
+            "history": {name: list(column) for name, column in self.history.items()},
+            "detail": self.detail,
+        }
+        store.write_json(folder / "record.json", content)
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """What :meth:`store` has written.
+
+        Raises:
+            UsageError: if there is nothing, or something else.
+        """
+        content = store.read_json(folder / "record.json")
+        try:
+            samples = {name: (top, bottom) for name, (top, bottom) in content["samples"].items()}
+            record = {**content["record"], "folder": str(folder)}
+            return cls(
+                content["label"], content["seed"], record, samples, content["history"], content["detail"]
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{folder / 'record.json'} is not a record of a run; delete it and resume."
+            ) from error
+
+
+def from_solution(task: Task, problem: Problem, solution: Solution, *, keep: bool) -> Run:
+    """The run of a solution; ``keep`` holds on to the solution, without its problem."""
+    trajectory = solution.trajectory()
+    with torch.no_grad():
+        pairs = problem.metric_samples(trajectory)
+    samples = {name: (top.tolist(), bottom.expand_as(top).tolist()) for name, (top, bottom) in pairs.items()}
+    record = {**solution.record(), "problem": problem.name, "strategy": task.label}
+    kept = dataclasses.replace(solution, problem=None, _stored=trajectory) if keep else None
+    return Run(task.label, task.seed, record, samples, solution.history, kept=kept)
+
+
+def without_solution(
+    label: str,
+    seed: int,
+    problem: str,
+    kind: str,
+    sentence: str,
+    *,
+    seconds: float = 0.0,
+    detail: str | None = None,
+) -> Run:
+    """A run that has no solution: refused, not run, or failed with an error."""
+    record = {
+        "problem": problem,
+        "strategy": label,
+        "configuration": "",
+        "seed": seed,
+        "loss": None,
+        "losses": [],
+        "status": kind,
+        "sentence": sentence,
+        "seconds": seconds,
+        "counts": {"simulated_steps": 0, "gradients": 0},
+        "failures": 0,
+        "budget": {},
+        "reproducible": False,
+        "metrics": {},
+        "folder": None,
+    }
+    return Run(label, seed, record, detail=detail)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison as plain data: everything that tables, figures and reports are made of.
+
+    Attributes:
+        name: of the problem.
+        runs: one for each strategy and seed, in the order asked for.
+        laws: labels of the simple laws, the bar that strategies are measured by.
+        references: label -> solution that is shown and does not compete (uncontrolled, ground truth).
+        asked: what :func:`compare` was asked, as plain values.
+        about: what the problem is, in words.
+        environment: versions, machine and date.
+        own_figures: name -> SVG of the figures that the problem brings.
+        folder: where it is kept.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    laws: tuple[str, ...]
+    references: Mapping[str, Solution]
+    asked: Mapping[str, Any]
+    about: str
+    environment: Mapping[str, str]
+    own_figures: Mapping[str, bytes] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """Strategies in the order asked for, laws among them."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    def of(self, label: str) -> list[Run]:
+        """All runs of one strategy."""
+        return [run for run in self.runs if run.label == label]
+
+    def representative(self, label: str) -> Run | None:
+        """The run whose loss is the median of its strategy's (the lower one of two): what is drawn of it."""
+        answered = sorted((run for run in self.of(label) if run.answered), key=lambda run: run.record["loss"])
+        return answered[(len(answered) - 1) // 2] if answered else None
+
+    @property
+    def budget(self) -> str:
+        """The budget of every run in words."""
+        named = {name: value for name, value in self.asked["budget"].items() if value is not None}
+        units = {"simulated_steps": "simulated steps", "target_loss": "as target loss"}
+        return " or ".join(f"{value:,.6g} {units.get(name, name)}" for name, value in named.items())
+
+    def write(self) -> None:
+        """Keep in the folder what is not kept with the runs."""
+        if self.folder is None:
+            return
+        content = {
+            "name": self.name,
+            "asked": dict(self.asked),
+            "runs": [
+                {"label": run.label, "seed": run.seed, "folder": f"{slug(run.label)}-{run.seed}"}
+                for run in self.runs
+            ],
+            "laws": list(self.laws),
+            "references": list(self.references),
+            "about": self.about,
+            "environment": dict(self.environment),
+            "own_figures": list(self.own_figures),
+        }
+        store.write_json(self.folder / "comparison.json", content)
+        for name, svg in self.own_figures.items():
+            (self.folder / f"figure-{slug(name)}.svg").write_bytes(svg)
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """What :meth:`write` and the runs have written; a run that left no record counts as not run.
+
+        Raises:
+            UsageError: if the folder holds no comparison.
+        """
+        content = store.read_json(folder / "comparison.json")
+        runs = []
+        for entry in content["runs"]:
+            place = folder / "runs" / entry["folder"]
+            if (place / "record.json").is_file():
+                runs.append(Run.load(place))
+            else:
+                sentence = "it was not finished; dpcontrol resume goes on with it."
+                runs.append(
+                    without_solution(entry["label"], entry["seed"], content["name"], NOT_RUN, sentence)
+                )
+        figures = {name: folder / f"figure-{slug(name)}.svg" for name in content["own_figures"]}
+        return cls(
+            name=content["name"],
+            runs=tuple(runs),
+            laws=tuple(content["laws"]),
+            references={
+                name: Solution.load(folder / "references" / slug(name)) for name in content["references"]
+            },
+            asked=content["asked"],
+            about=content["about"],
+            environment=content["environment"],
+            own_figures={name: path.read_bytes() for name, path in figures.items()},
+            folder=folder,
+        )
+
+
+def solved(folder: Path) -> bool:
+    """Whether a run has stored its solution there."""
+    return (folder / "solution.safetensors").is_file()
+
+
+def slug(label: str) -> str:
+    """A label as a file name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", label).strip("-.") or "run"

@@ -1,0 +1,202 @@
+"""Runs condensed: one line for each strategy, who won, and the table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpcontrol.comparison.records import NOT_RUN, REFUSED, Results, Run
+from dpcontrol.comparison.stats import (
+    NOTHING,
+    OVER_BOTH,
+    OVER_SCENARIOS,
+    OVER_SEEDS,
+    Estimate,
+    interquartile_mean,
+    ratio_of_means,
+)
+
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all runs of one strategy say together; estimates are those of the runs with a finite loss.
+
+    Attributes:
+        label: what the strategy is called.
+        law: whether it is a simple law of the problem, the bar for the others.
+        loss: mean over seeds and scenarios, ``None`` without any finite loss.
+        metrics: the problem's figures of merit.
+        typical: interquartile mean of the loss over all seeds and scenarios.
+        simulated_steps, gradients, seconds: means over the runs that ran.
+        statuses: how many runs ended how.
+        answered, failed, asked: how many runs have a finite loss, went wrong, were to be run.
+        losses: ``(answered runs, scenarios)``.
+        refused: the sentence of a strategy that does not fit.
+    """
+
+    label: str
+    law: bool
+    loss: Estimate | None
+    metrics: Mapping[str, Estimate]
+    typical: float | None
+    simulated_steps: float
+    gradients: float
+    seconds: float
+    statuses: Mapping[str, int]
+    answered: int
+    failed: int
+    asked: int
+    losses: np.ndarray
+    refused: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run that ran has an answer: those with failures cannot win by their luckier runs."""
+        return self.answered > 0 and self.failed == 0
+
+
+def summarise(results: Results) -> list[Summary]:
+    """One summary for each strategy, best first: complete ones by their loss, then the others."""
+    found = [_summary(label, results.of(label), label in results.laws) for label in results.labels]
+    return sorted(found, key=_rank)
+
+
+def _rank(summary: Summary) -> tuple[bool, bool, float]:
+    value = summary.loss.value if summary.loss is not None else float("inf")
+    return summary.loss is None, not summary.complete, value
+
+
+def _summary(label: str, runs: Sequence[Run], law: bool) -> Summary:
+    answered = [run for run in runs if run.answered]
+    ran = [run for run in runs if run.status not in (REFUSED, NOT_RUN)]
+    losses = np.array([run.record["losses"] for run in answered], float)
+    refused = next((run.record["sentence"] for run in runs if run.status == REFUSED), None)
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values)) if len(values) else 0.0
+
+    return Summary(
+        label=label,
+        law=law,
+        loss=ratio_of_means(losses, np.ones_like(losses)) if answered else None,
+        metrics=_metrics(answered),
+        typical=interquartile_mean(losses) if answered else None,
+        simulated_steps=mean([run.record["counts"]["simulated_steps"] for run in ran]),
+        gradients=mean([run.record["counts"]["gradients"] for run in ran]),
+        seconds=mean([run.record["seconds"] for run in ran]),
+        statuses=Counter(run.status for run in runs),
+        answered=len(answered),
+        failed=sum(1 for run in ran if run.failed or not run.answered),
+        asked=len(runs),
+        losses=losses,
+        refused=refused,
+    )
+
+
+def _metrics(answered: Sequence[Run]) -> dict[str, Estimate]:
+    names = list(dict.fromkeys(name for run in answered for name in run.samples))
+    found = {}
+    for name in names:
+        having = [run.samples[name] for run in answered if name in run.samples]
+        top, bottom = np.array([pair[0] for pair in having]), np.array([pair[1] for pair in having])
+        found[name] = ratio_of_means(top, bottom)
+    return found
+
+
+def metric_names(summaries: Sequence[Summary]) -> list[str]:
+    """The problem's figures of merit, in its own order."""
+    return list(dict.fromkeys(name for summary in summaries for name in summary.metrics))
+
+
+def caption(results: Results, summaries: Sequence[Summary]) -> str:
+    """What the numbers of the table are: budget, means and intervals."""
+    budget = f"Every run had the same budget: {results.budget}." if results.budget else (
+        "No common budget was set: every run went on to its own end, so costs differ."
+    )  # fmt: skip
+    kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
+    words = {
+        OVER_SCENARIOS: "over scenarios (BCa bootstrap) for strategies without chance, which ran once",
+        OVER_BOTH: "over seeds and scenarios (both resampled) for those with several seeds",
+        OVER_SEEDS: "over seeds (bootstrap) for those with several seeds: there are too few scenarios to resample",
+        NOTHING: "none where there is a single run of too few scenarios",
+    }
+    said = "; ".join(words[kind] for kind in words if kind in kinds)
+    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}."
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people."""
+    if value is None or value != value:
+        return "–"
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e+")
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def amount(value: float) -> str:
+    """A count for people: 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def vanishes(summaries: Sequence[Summary], name: str) -> bool:
+    """Whether a figure of merit is zero by construction, up to rounding, for all strategies."""
+    return all(abs(s.metrics[name].value) < ROUNDING for s in summaries if name in s.metrics)
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """A value and its interval in brackets."""
+    if estimate is None:
+        return "–"
+    if estimate.interval is None:
+        return number(estimate.value)
+    return f"{number(estimate.value)} [{number(estimate.interval[0])}, {number(estimate.interval[1])}]"
+
+
+def status_words(summary: Summary) -> str:
+    """How the runs ended: ``2 budget spent, 1 failed``; the count is left out where there is one run."""
+    if summary.asked == 1:
+        return next(iter(summary.statuses))
+    return ", ".join(f"{count} {kind}" for kind, count in summary.statuses.items())
+
+
+def text_table(results: Results, summaries: Sequence[Summary]) -> str:
+    """The table for a terminal."""
+    names = metric_names(summaries)
+    zero = {name: vanishes(summaries, name) for name in names}
+    head = ["strategy", *names, "loss", "steps", "gradients", "seconds", "status"]
+    rows = [
+        [
+            summary.label,
+            *(
+                f"< {ROUNDING:g}" if zero[name] else with_interval(summary.metrics.get(name))
+                for name in names
+            ),
+            number(summary.loss.value if summary.loss else None, 4),
+            amount(summary.simulated_steps),
+            amount(summary.gradients),
+            f"{summary.seconds:.1f}",
+            status_words(summary),
+        ]
+        for summary in summaries
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    numeric = range(1 + len(names), len(head) - 1)
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if column in numeric else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([line(head), rule, *map(line, rows)])
