@@ -103,6 +103,7 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
         control=ControlSequence(CELLS),
         scenarios=Scenarios(data, sampler=draw),
         baselines={"straight line": straight_line, "look ahead": look_ahead},
+        references={"ground truth": ground_truth},
         metrics={"effort_ratio": effort_ratio, "force_ratio": force_ratio, "target_error": target_error},
         plots={"states and forces": Comparison(scenes)},
         name="burgers",
@@ -136,6 +137,11 @@ def look_ahead(state: Tensor, t: float, scenario: Mapping[str, Any]) -> Tensor:
     left = HORIZON - round(t / DT)
     end = rollout(SIMULATOR, state, length=left).states[-1]
     return (scenario["target"] - end) / (left * DT)
+
+
+def ground_truth(state: Tensor, t: float, scenario: Mapping[str, Any]) -> Tensor:
+    """The constant force that made the target."""
+    return scenario["force"]
 
 
 def effort_ratio(trajectory: Trajectory, scenario: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
