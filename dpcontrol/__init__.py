@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from dpcontrol.checking import check_gradient as check_gradient
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.engine import Checkpointed as Checkpointed
     from dpcontrol.engine import Full as Full
+    from dpcontrol.engine import StopGradient as StopGradient
     from dpcontrol.engine import Trajectory as Trajectory
+    from dpcontrol.engine import TruncatedBPTT as TruncatedBPTT
     from dpcontrol.engine import rollout as rollout
     from dpcontrol.meter import Budget as Budget
     from dpcontrol.problem import ControlSequence as ControlSequence
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 ROOMS = {
     "checking": ("check_gradient",),
     "comparison": ("Comparison", "compare"),
-    "engine": ("Full", "Trajectory", "rollout"),
+    "engine": ("Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (
         "ControlSequence",

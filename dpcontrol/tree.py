@@ -91,7 +91,7 @@ def take(tree: Tree, indices: Tensor) -> Tree:
 
 def detach(tree: Tree) -> Tree:
     """The same numbers without their history."""
-    return map(lambda leaf: leaf.detach(), tree)
+    return map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def to(tree: Tree, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tree:
@@ -116,8 +116,24 @@ def unravel(vector: Tensor, like: Tree, batch: int = 0) -> Tree:
     flat, structure = pytree.tree_flatten(like)
     shapes = [None if leaf is None else leaf.shape[batch:] for leaf in flat]
     parts = iter(vector.split([math.prod(shape) for shape in shapes if shape is not None], dim=-1))
-    rebuilt = [None if shape is None else next(parts).reshape((*vector.shape[:-1], *shape)) for shape in shapes]
+    rebuilt = [
+        None if shape is None else next(parts).reshape((*vector.shape[:-1], *shape)) for shape in shapes
+    ]
     return pytree.tree_unflatten(rebuilt, structure)
+
+
+def split_tensors(tree: Tree) -> tuple[list[Tensor], Callable[[Any], Tree]]:
+    """The tensors of a tree, and the function that builds the same tree around others; all else is kept as it is."""
+    flat, structure = pytree.tree_flatten(tree)
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
+
+    def build(tensors: Any) -> Tree:
+        filled = list(flat)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        return pytree.tree_unflatten(filled, structure)
+
+    return [flat[i] for i in places], build
 
 
 def size(tree: Tree) -> int:

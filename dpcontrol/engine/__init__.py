@@ -1,7 +1,16 @@
 """The engine: one time loop, how it is differentiated, and rollouts. It has never heard of any physical system."""
 
-from dpcontrol.engine.gradients import Full, GradientMode
+from dpcontrol.engine.gradients import Checkpointed, Full, GradientMode, StopGradient, TruncatedBPTT
 from dpcontrol.engine.trajectory import Trajectory, rollout
 from dpcontrol.engine.scan import scan
 
-__all__ = ["Full", "GradientMode", "Trajectory", "rollout", "scan"]
+__all__ = [
+    "Checkpointed",
+    "Full",
+    "GradientMode",
+    "StopGradient",
+    "Trajectory",
+    "TruncatedBPTT",
+    "rollout",
+    "scan",
+]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import abc
+import re
 from dataclasses import dataclass
 from typing import ClassVar
+
+from dpcontrol.results import UsageError
+
+UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 class GradientMode(abc.ABC):
@@ -18,3 +23,86 @@ class Full(GradientMode):
     """Backpropagation through every step, all intermediate values kept: the fastest, memory linear in steps."""
 
     exact: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Checkpointed(GradientMode):
+    """The same gradient from stored states: each step is run again when its turn comes on the way back.
+
+    Nothing of a step's inside is kept, so memory is that of the stored states and of one step. Where not all states
+    fit, segments between them are reversed by a binomial schedule (see :mod:`dpcontrol.engine.schedule`).
+
+    Args:
+        memory: how much the stored states may take, in bytes or in words: ``"500MB"``, ``"2GB"``.
+        snapshots: or, how many states may be stored at the same time.
+        Neither of them: all states are stored.
+    """
+
+    memory: str | int | None = None
+    snapshots: int | None = None
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and self.snapshots is not None:
+            raise UsageError("Checkpointed takes memory=... or snapshots=..., not both: leave one out.")
+        if self.snapshots is not None and (not isinstance(self.snapshots, int) or self.snapshots < 1):
+            raise UsageError(
+                f"Checkpointed(snapshots=...) must be a whole number, at least 1; found {self.snapshots!r}."
+            )
+        if self.memory is not None:
+            in_bytes(self.memory)
+
+    def states(self, state_bytes: int, steps: int) -> int:
+        """How many states may be stored at the same time.
+
+        Raises:
+            UsageError: if not even one fits.
+        """
+        if self.snapshots is not None:
+            return self.snapshots
+        if self.memory is None:
+            return steps
+        count = in_bytes(self.memory) // max(state_bytes, 1)
+        if count < 1:
+            raise UsageError(f"memory {self.memory!r} holds no state of {state_bytes} bytes; allow more.")
+        return int(count)
+
+
+@dataclass(frozen=True)
+class TruncatedBPTT(GradientMode):
+    """Biased: what a step hands on is held constant every ``window`` steps, so that gradients do not reach further.
+
+    Tames exploding gradients of chaotic systems at the price of a wrong gradient. Source: R. Williams, J. Peng, Neural
+    Computation 2 (1990).
+    """
+
+    window: int
+    exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.window, int) or self.window < 1:
+            raise UsageError(
+                f"TruncatedBPTT(window) must be a whole number of steps, at least 1; found {self.window!r}."
+            )
+
+
+@dataclass(frozen=True)
+class StopGradient(GradientMode):
+    """Biased: the state that a step gets is held constant: interaction with the simulator without its gradient."""
+
+    exact: ClassVar[bool] = False
+
+
+def in_bytes(memory: str | int) -> int:
+    """A number of bytes from a number or words such as ``"2GB"``.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
+        return memory
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", memory) if isinstance(memory, str) else None
+    units = {name.lower(): size for name, size in UNITS.items()}
+    if found is None or found[2].lower() not in units or found[1].count(".") > 1 or float(found[1]) <= 0:
+        raise UsageError(f"memory must be a number of bytes or words such as '2GB'; found {memory!r}.")
+    return int(float(found[1]) * units[found[2].lower()])

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dpcontrol import tree
-from dpcontrol.engine.gradients import Full, GradientMode
+from dpcontrol.engine.checkpointing import checkpointed_scan
+from dpcontrol.engine.gradients import Checkpointed, Full, GradientMode, StopGradient, TruncatedBPTT
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -37,17 +38,26 @@ def scan(
         there was no step).
     """
     mode = Full() if gradient is None else gradient
-    if not isinstance(mode, Full):
-        raise UsageError(f"gradient must be Full(); found {mode!r}.")
     rows: list[Any] = tree.unbind(inputs) if tree.leaves(inputs) else [None] * length
     if len(rows) != length:
         raise UsageError(
             f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step."
         )
+    if isinstance(mode, Checkpointed) and length > 0:
+        return checkpointed_scan(body, carry, inputs, length, constants, mode)
     outputs = []
     for k, row in enumerate(rows):
+        if k and k % _window(mode, length) == 0:
+            carry = tree.detach(carry)
         carry, output = body(carry, row, constants, k)
         outputs.append(output)
     if not outputs or not tree.leaves(outputs[0]):
         return carry, None
     return carry, tree.stack(outputs)
+
+
+def _window(mode: GradientMode, length: int) -> int:
+    """After how many steps the carry is held constant."""
+    if isinstance(mode, TruncatedBPTT):
+        return mode.window
+    return 1 if isinstance(mode, StopGradient) else length

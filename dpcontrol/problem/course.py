@@ -6,7 +6,7 @@ The cost of every step is known when the step is taken, so the sum of an episode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,17 @@ class Course:
     closing: Closing | None
     frame: Frame
 
+    def constants(self) -> Tree:
+        """The tensors that every step sees, as a tree: loops take them as explicit arguments."""
+        # controls enter a loop row by row; as a constant their gradient would be a whole sequence at every step
+        sought = {name: value for name, value in self.frame.z.items() if name != "control"}
+        return self.coefficients, dict(self.frame.scenario), sought
+
+    def with_constants(self, constants: Tree) -> Course:
+        """The same course over other tensors (or over those of a transform)."""
+        coefficients, scenario, sought = constants
+        return replace(self, coefficients=coefficients, frame=Frame(scenario, {**self.frame.z, **sought}))
+
     def moment(self, state: Tree, control: Tree, k: int) -> Moment:
         """A moment at step ``k``."""
         return Moment(state, control, k, k * self.simulator.dt)
@@ -42,7 +53,6 @@ class Course:
         return self.simulator.step(position.state, nothing, self.coefficients, noise, t)
 
 
-@tree.register
 @dataclass(frozen=True)
 class Position:
     """Where a run stands: the state ``(scenarios, ...)``, the objective's memories, and the step."""

@@ -89,26 +89,41 @@ def roll(
     """
     course, position, inputs, data = open_problem(problem, z, scenarios, plant=plant)
     steps = problem.free_steps
-    acting = law or inputs.law
+    closed_loop = law is not None or inputs.law is not None
     noise = _by_step(data.get("noise"))
     free_noise = tree.map(lambda leaf: leaf[:steps], noise)
-    controls = None if acting is not None else _by_step(inputs.controls)
+    controls = None if closed_loop else _by_step(inputs.controls)
 
     def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
-        position, loss = carry
-        control, disturbance = row if row is not None else (None, None)
-        if acting is not None:
-            control = acting(position.state, k * course.simulator.dt, data)
-        moment = course.moment(position.state, control, k)
-        rows = folds.residual_rows(course.objective, moment, course.frame, last=False) if residuals else None
-        after, cost = courses.step(course, position, control, disturbance)
+        state, memories, loss = carry
+        here, control = course.with_constants(constants), None
+        if closed_loop:
+            acting = law or problem.unknown.place(here.frame.z, inputs).law
+            assert acting is not None
+            control = acting(state, k * here.simulator.dt, here.frame.scenario)
+        else:
+            control = row[0] if row is not None else None
+        rows = None
+        if residuals:
+            rows = folds.residual_rows(
+                course.objective, here.moment(state, control, k), here.frame, last=False
+            )
+        disturbance = row[1] if row is not None else None
+        after, cost = courses.step(here, Position(state, memories, k), control, disturbance)
         loss = loss if cost is None else loss + cost
-        return (after, loss), ((after.state, control) if keep else None, rows)
+        return (after.state, after.memories, loss), ((after.state, control) if keep else None, rows)
 
     zero = courses.total(like=position.state)
     start = position.state
-    inward = (controls, free_noise)
-    (position, loss), kept = scan(body, (position, zero), inward, steps, gradient=problem.gradient)
+    carry, kept = scan(
+        body,
+        (start, position.memories, zero),
+        (controls, free_noise),
+        steps,
+        constants=course.constants(),
+        gradient=problem.gradient,
+    )
+    position, loss = Position(carry[0], carry[1], steps), carry[2]
     path, stage_rows = kept if kept is not None else (None, None)
     rows = [row.transpose(0, 1).reshape(len(zero), -1) for row in stage_rows or []]
     states, acted = path if path is not None else (None, None)
