@@ -99,9 +99,11 @@ def run(
     generator = torch.Generator().manual_seed(seed)
     storing = folder.meter_options(strategy.stores_state, generator) if folder is not None else {}
     meter = Meter(posed, limits, callback=callback, **storing)
-    outcome = _driven(strategy, meter, generator, limits)
-    if folder is not None:
-        folder.close()
+    try:
+        outcome = _driven(strategy, meter, generator, limits)
+    finally:
+        if folder is not None:
+            folder.close()
     value = tree_of(outcome, meter)
     with torch.no_grad():
         losses = posed.judge(value)

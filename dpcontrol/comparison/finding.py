@@ -104,7 +104,10 @@ def _gap(best: Summary, other: Summary, level: bool) -> str:
             f"{other.label} is {percent} above it in loss; there is too little to resample for an interval."
         )
     interval = f"95 % interval {100 * difference.interval[0]:.3g} to {100 * difference.interval[1]:.3g} %"
-    verdict = "which is no difference" if level else "a clear difference"
+    if difference.interval[1] < SAME:
+        verdict = "practically the same"
+    else:
+        verdict = "no clear difference" if level else "a clear difference"
     return f"On the same scenarios {other.label} is {percent} above it in loss ({interval}), {verdict}."
 
 

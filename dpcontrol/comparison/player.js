@@ -76,7 +76,7 @@
     canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.font = "12px system-ui, 'Liberation Sans', Arial, sans-serif";
+    pen.font = "12px " + getComputedStyle(root).fontFamily;
     return [pen, width];
   }
 

@@ -105,7 +105,7 @@ class Run:
         content = store.read_json(folder / "record.json")
         try:
             samples = {name: (top, bottom) for name, (top, bottom) in content["samples"].items()}
-            record = {**content["record"], "folder": str(folder)}
+            record = {**content["record"], "folder": str(folder) if solved(folder) else None}
             return cls(
                 content["label"], content["seed"], record, samples, content["history"], content["detail"]
             )

@@ -63,7 +63,7 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         sentences=found.sentences,
         metric_names=[name.replace("_", " ") for name in names],
         rows=[_row(results, summary, names) for summary in summaries],
-        zero=f"{', '.join(zero)}: below {ROUNDING:g} for every strategy." if zero else "",
+        zero=f"{', '.join(zero).capitalize()}: below {ROUNDING:g} for every strategy." if zero else "",
         caption=caption(results, summaries),
         runs=[_run(run, names) for run in results.runs],
         about=results.about,

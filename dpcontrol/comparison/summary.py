@@ -19,7 +19,6 @@ from dpcontrol.comparison.stats import (
     ratio_of_means,
 )
 
-
 ROUNDING = 1e-9
 
 

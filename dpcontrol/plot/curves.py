@@ -64,27 +64,28 @@ def scale_log(axes: Any, values: np.ndarray, top: float = float("inf")) -> None:
 
     What lies above ``top`` leaves the picture.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
-
     finite = values[np.isfinite(values) & (values > 0)]
     low, high = float(finite.min()), min(float(finite.max()), top)
-    axes.set_yscale("log")
     ratio = max(high / low, 1.02)
+    axes.set_yscale("log")
     axes.set_ylim(low / ratio**0.06, high * ratio**0.08)
-    if ratio < 100:
-        steps = (1, 2, 5) if ratio > 6 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
-        inside = low / ratio**0.06, high * ratio**0.08
-        ticks = [
-            m * 10.0**e for e in range(-300, 300) for m in steps if inside[0] <= m * 10.0**e <= inside[1]
-        ]
-        if len(ticks) < 2:
-            ticks = list(np.linspace(*inside, 4)[1:-1])
-        axes.set_yticks(ticks)
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(_short())
+    plain_ticks(axes.yaxis, *axes.get_ylim())
+
+
+def plain_ticks(axis: Any, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis: 1, 2, 5 and finer where it spans little, powers of ten where it spans much."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    ratio = high / low
+    if ratio > 200:
+        axis.set_major_locator(LogLocator(10, numticks=8))
+        axis.set_minor_formatter(NullFormatter())
         return
-    axes.yaxis.set_major_locator(LogLocator(10, numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    steps = (1, 2, 5) if ratio > 6 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
+    ticks = [m * 10.0**e for e in range(-300, 300) for m in steps if low <= m * 10.0**e <= high]
+    axis.set_ticks(ticks if len(ticks) > 1 else list(np.linspace(low, high, 4)[1:-1]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(_short())
 
 
 def _short() -> Any:
@@ -227,13 +228,9 @@ def _draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
     values = np.array([v for mark in marks for v in (mark.value, *(mark.interval or ())) if np.isfinite(v)])
     axes.grid(axis="y", visible=False)
     if values.size and values.min() > 0 and values.max() / values.min() > 8:
+        low, high = float(values.min()), float(values.max())
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_short())
-        axes.xaxis.set_minor_formatter(_blank())
-    axes.margins(x=0.09)
-
-
-def _blank() -> Any:
-    from matplotlib.ticker import NullFormatter
-
-    return NullFormatter()
+        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+        plain_ticks(axes.xaxis, *axes.get_xlim())
+    else:
+        axes.margins(x=0.09)

@@ -1,0 +1,82 @@
+"""Intervals against known answers: how often they hold the truth, and what they do at the edges."""
+
+import numpy as np
+import pytest
+
+from dpcontrol.comparison.stats import (
+    NOTHING,
+    OVER_BOTH,
+    OVER_SCENARIOS,
+    OVER_SEEDS,
+    Estimate,
+    interquartile_mean,
+    paired_difference,
+    ratio_of_means,
+)
+
+
+def test_a_ratio_of_means_is_not_a_mean_of_ratios() -> None:
+    top, bottom = np.array([1.0, 9.0]), np.array([1.0, 3.0])
+    assert ratio_of_means(top, bottom).value == pytest.approx(10 / 4)
+
+
+def test_the_interval_over_scenarios_holds_the_truth_as_often_as_it_says() -> None:
+    # b is log-normal, a = b (1 + noise): the ratio of means is 1.5, and a plain mean would do worse
+    generator, hits, repeats = np.random.default_rng(0), 0, 300
+    for repeat in range(repeats):
+        bottom = generator.lognormal(0.0, 0.6, 60)
+        top = bottom * 1.5 * (1 + 0.3 * generator.standard_normal(60))
+        low, high = ratio_of_means(top, bottom, seed=repeat, resamples=500).interval
+        hits += low <= 1.5 <= high
+    assert 0.90 <= hits / repeats <= 0.985  # 0.95 within three standard errors, and the small-sample loss
+
+
+def test_the_interval_over_seeds_and_scenarios_covers_both_sources_of_chance() -> None:
+    generator, hits, alone, repeats = np.random.default_rng(1), 0, 0, 200
+    for repeat in range(repeats):
+        seeds, scenes = generator.normal(0, 0.3, (8, 1)), generator.normal(0, 0.5, (1, 40))
+        values = 2.0 + seeds + scenes + generator.normal(0, 0.1, (8, 40))
+        low, high = ratio_of_means(values, np.ones_like(values), seed=repeat, resamples=500).interval
+        hits += low <= 2.0 <= high
+        lucky = ratio_of_means(values[:1], np.ones((1, 40)), seed=repeat, resamples=300).interval
+        alone += lucky[0] <= 2.0 <= lucky[1]
+    assert hits / repeats >= 0.88  # eight seeds: the bootstrap of so few is a little short
+    assert alone < hits - 0.2 * repeats  # one seed tells nothing about the others
+
+
+def test_the_paired_difference_sees_what_separate_intervals_cannot() -> None:
+    generator = np.random.default_rng(2)
+    hard = generator.lognormal(0, 1, 100)
+    good, worse = hard, 1.05 * hard * (1 + 0.02 * generator.standard_normal(100))
+    ones = np.ones(100)
+    assert ratio_of_means(good, ones).overlaps(ratio_of_means(worse, ones))
+    difference = paired_difference(good, worse)
+    assert difference.value == pytest.approx(0.05, abs=0.01)
+    assert difference.interval[0] > 0.03
+
+
+def test_what_the_interval_is_over() -> None:
+    def over(*shape: int) -> str:
+        values = np.random.default_rng(0).random(shape) + 1
+        return ratio_of_means(values, np.ones(shape), resamples=100).over
+
+    assert over(1, 20) == OVER_SCENARIOS
+    assert over(3, 20) == OVER_BOTH
+    assert over(3, 1) == OVER_SEEDS
+    assert over(1, 2) == NOTHING
+
+
+def test_equal_numbers_have_an_interval_of_no_width() -> None:
+    bottom = np.random.default_rng(0).random(20) + 1
+    assert ratio_of_means(np.full(20, 3.0), np.ones(20)).interval == (3.0, 3.0)
+    low, high = ratio_of_means(2 * bottom, bottom).interval
+    assert low == pytest.approx(2.0) and high == pytest.approx(2.0)
+    assert ratio_of_means(np.zeros(20), bottom).interval == (0.0, 0.0)
+
+
+def test_without_an_interval_nothing_is_said_about_overlap() -> None:
+    assert Estimate(1.0, None, NOTHING).overlaps(Estimate(1.0, (0.5, 1.5), OVER_SCENARIOS)) is None
+
+
+def test_the_interquartile_mean_ignores_luck_and_disaster() -> None:
+    assert interquartile_mean(np.array([-1e9, 1.0, 2.0, 3.0, 4.0, 1e9, 2.5, 2.5])) == pytest.approx(2.5)
