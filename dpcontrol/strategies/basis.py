@@ -24,7 +24,7 @@ from dpcontrol.tree import Tree
 
 SMOOTH = ("control", "initial_state")  # slots whose axes are time and space; weights and parameters have no neighbours
 FULL_UP_TO = 64
-MODES = 40
+MODES = 32  # for budgets of 400 to 6,000 evaluations per instance, see tests/benchmarks/tune_evolution.py
 
 
 def check_basis(who: str, basis: Any) -> None:

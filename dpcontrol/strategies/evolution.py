@@ -30,7 +30,7 @@ class CMAES(Strategy):
     Args:
         population: samples per generation and instance; ``4 + 3 ln(size)`` by default.
         sigma: first spread, in units of the unknown's magnitudes.
-        basis: ``"auto"`` searches all numbers up to 64 per instance, else 40 smooth modes; a number asks for that many
+        basis: ``"auto"`` searches all numbers up to 64 per instance, else 32 smooth modes; a number asks for that many
             modes, ``None`` for all numbers (only variances, no correlations, are adapted above 200).
         generations: at most this many per instance.
         restarts: of a search that has converged, each from a random point with twice the population.
@@ -40,7 +40,7 @@ class CMAES(Strategy):
     """
 
     population: int | None = None
-    sigma: float = 0.3
+    sigma: float = 0.2
     basis: str | int | None = "auto"
     generations: int = 2000
     restarts: int = 2
@@ -162,9 +162,9 @@ class CEM(Strategy):
     """
 
     population: int = 32
-    elites: float = 0.2
-    sigma: float = 0.3
-    smoothing: float = 0.2
+    elites: float = 0.25
+    sigma: float = 1.0
+    smoothing: float = 0.4
     basis: str | int | None = "auto"
     iterations: int = 1000
     tolerance: float = 1e-6

@@ -134,7 +134,7 @@ class Watch:
                 self.verdict = "stalled"
         else:
             self._rejected = 0
-            if last - loss <= self._tolerance * max(abs(loss), abs(last)):
+            if np.isfinite(last) and last - loss <= self._tolerance * max(abs(loss), abs(last)):
                 self.verdict = "converged"
         if self.verdict is not None:
             raise StopIteration
