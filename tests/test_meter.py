@@ -104,7 +104,7 @@ def test_what_is_not_finite_is_the_worst_loss_and_is_counted():
     meter = Meter(posed(objective=objective))
     x = torch.zeros(3, 10, dtype=F64)
     x[1], x[0], x[2] = -1e3, 1e3, 1e3
-    values, gradients = meter.values_and_gradients(x)
+    values, _ = meter.values_and_gradients(x)
     assert values.isinf().tolist() == [False, True, False]
     assert meter.counts.failures == 1
     assert bool(meter.best[1].isinf()) and torch.equal(meter.best_x[1], meter.start()[1])

@@ -98,7 +98,8 @@ class _Scan(torch.autograd.Function):
     def forward(loop: Loop, *tensors: Tensor) -> tuple[Tensor, ...]:
         carry, inputs, constants = loop.parts(tensors)
         rows = [leaf.unbind(0) for leaf in inputs]
-        keep_at, kept, outputs = set(loop.plan.bounds[1:-1]), [], []
+        keep_at, outputs = set(loop.plan.bounds[1:-1]), []
+        kept: list[Tensor] = []
         for k in range(loop.plan.steps):
             if k in keep_at:
                 kept.extend(carry)
@@ -130,16 +131,18 @@ class _Scan(torch.autograd.Function):
         full = tuple(torch.zeros_like(x) if t is None else t for x, t in zip(tensors, tangents, strict=True))
         carry, inputs, constants = loop.parts(tensors)
         moved, moved_inputs, moved_constants = loop.parts(full)
-        keep_at, kept, outputs = set(loop.plan.bounds[1:-1]), [], []
+        keep_at, outputs = set(loop.plan.bounds[1:-1]), []
+        kept: list[Tensor] = []
         for k in range(loop.plan.steps):
             if k in keep_at:
                 kept.extend(moved)
             row, moved_row = (tuple(leaf[k] for leaf in side) for side in (inputs, moved_inputs))
-            (carry, _out), (moved, out) = torch.func.jvp(
+            values, along = torch.func.jvp(
                 lambda c, r, f, k=k: loop.step(c, r, f, k),
                 (carry, row, constants),
                 (moved, moved_row, moved_constants),
-            )
+            )[:2]
+            (carry, _), (moved, out) = values, along
             outputs.append(out)
         return (*moved, *(torch.stack(column) for column in zip(*outputs, strict=True)), *kept)
 
@@ -247,7 +250,7 @@ class _Backward:
             after, out = self.loop.step(*self.loop.parts(arguments), k)
             return (*after, *out)
 
-        values, pull = torch.func.vjp(flat, *state, *row, *self.constants)
+        values, pull = torch.func.vjp(flat, *state, *row, *self.constants)[:2]
         return pull(
             tuple(torch.zeros_like(y) if c is None else c for y, c in zip(values, above, strict=True))
         )

@@ -7,6 +7,7 @@ schedule takes fewer. Source: A. Griewank, A. Walther, Algorithm 799: revolve, A
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ def visits(steps: int, states: int) -> int:
 
 
 def plain_steps(steps: int, states: int) -> int:
-    """Fewest plain (not differentiated) steps that reverse ``steps`` steps with ``states`` states, the first included."""
+    """Fewest plain (not differentiated) steps that reverse ``steps`` steps with ``states`` states, the first too."""
     if steps <= 1:
         return 0
     r = visits(steps, states)
@@ -43,8 +44,8 @@ class Plan:
     """How a loop of ``steps`` steps is reversed with at most ``states`` states stored at the same time.
 
     ``kept`` states are stored while the loop runs forward, at the ends of ``kept + 1`` segments; ``working`` more may
-    be stored while a segment is reversed. ``recomputed`` counts all steps that are run again, those whose vector-Jacobian
-    product is taken (each step once) included.
+    be stored while a segment is reversed. ``recomputed`` counts all steps that are run again, those whose
+    vector-Jacobian product is taken (each step once) included.
     """
 
     steps: int
@@ -66,12 +67,13 @@ class Plan:
     def recomputed(self) -> int:
         """Steps that are run again on the way back."""
         edges = self.bounds
-        plain = sum(plain_steps(b - a, self.working + 1) for a, b in zip(edges, edges[1:], strict=False))
+        plain = sum(plain_steps(b - a, self.working + 1) for a, b in itertools.pairwise(edges))
         return plain + self.steps
 
     def __str__(self) -> str:
         factor = self.recomputed / self.steps if self.steps else 0.0
-        return f"{self.steps} steps with {self.states} stored states: {self.recomputed} steps run again ({factor:.2f} each)"
+        again = f"{self.recomputed} steps run again ({factor:.2f} each)"
+        return f"{self.steps} steps with {self.states} stored states: {again}"
 
 
 def plan(steps: int, snapshots: int) -> Plan:

@@ -1,4 +1,4 @@
-"""Stored states: the gradient of ``Full`` to rounding, the recomputation that was planned, the memory that was promised."""
+"""Stored states: the gradient of ``Full`` to rounding, the planned recomputation, the promised memory."""
 
 import functools
 import os
