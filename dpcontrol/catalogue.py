@@ -69,7 +69,8 @@ class Entry:
             raise UsageError(
                 f"problem() of {self.reference} returned {type(problem).__name__}; return a Problem."
             )
-        return dataclasses.replace(problem, origin=Origin(self.reference, size, seed))
+        origin = Origin(self.reference, size, seed)
+        return dataclasses.replace(problem, origin=origin, description=self.docstring)
 
 
 def find(reference: str) -> Entry:

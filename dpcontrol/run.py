@@ -53,6 +53,10 @@ class Strategy(abc.ABC):
         """Whether it offers its state to ``meter.keep``; otherwise it is resumed by replaying the meter's journal."""
         return False
 
+    def load(self) -> None:
+        """Import heavy libraries that the search will need, so that the run's clock does not measure them."""
+        return None
+
     def pose(self, problem: Problem) -> Problem:
         """The problem as this strategy asks it (with another unknown, say); the same by default."""
         return problem
@@ -96,6 +100,7 @@ def run(
         raise UsageError(f"{type(strategy).__name__} {reason}.")
     posed = strategy.pose(problem)
     limits = budget or Budget()
+    strategy.load()
     generator = torch.Generator().manual_seed(seed)
     storing = folder.meter_options(strategy.stores_state, generator) if folder is not None else {}
     meter = Meter(posed, limits, callback=callback, **storing)

@@ -66,17 +66,10 @@ from dpcontrol.sim import SemiLagrangianBurgers
 
 CELLS, HORIZON, DT, VISCOSITY = 32, 32, 0.03, 0.003
 SCENES = {"full": 100, "small": 8}
+STRATEGIES = ["baseline", "adjoint", "lbfgs", "newton_krylov", "cem", "cmaes"]
 DEFAULTS = {
-    "full": {
-        "strategies": ["adjoint", "lbfgs", "policy", "ppo", "cmaes"],
-        "simulated_steps": 20_000_000,
-        "seconds": 600.0,
-    },
-    "small": {
-        "strategies": ["adjoint", "lbfgs", "policy", "cmaes"],
-        "simulated_steps": 400_000,
-        "seconds": 30.0,
-    },
+    "full": {"strategies": STRATEGIES, "simulated_steps": 6_400_000},  # 1,000 gradients of every scene
+    "small": {"strategies": STRATEGIES, "simulated_steps": 128_000},  # 250 gradients of every scene
 }
 
 SIMULATOR = SemiLagrangianBurgers(dt=DT, viscosity=VISCOSITY, boundary="zero")

@@ -84,6 +84,7 @@ class Problem:
     gradient: GradientMode = field(default_factory=Full)
     differentiable: bool = True
     origin: Origin | None = None
+    description: str = ""
 
     # -- sizes ---------------------------------------------------------------------------------------------------
 
