@@ -187,6 +187,7 @@ def _compare(options: argparse.Namespace) -> int:
         folder=folder,
         workers=options.workers,
         progress=False if options.quiet else None,
+        about=entry.docstring,
     )
     return _show_comparison(comparison, folder, as_json=options.json)
 
@@ -235,6 +236,7 @@ def _resume(options: argparse.Namespace) -> int:
             workers=options.workers,
             progress=progress,
             resume=True,
+            about=catalogue.find(asked["problem"]).docstring,
         )
         return _show_comparison(comparison, folder, as_json=options.json)
     if not (folder / "run.json").is_file():

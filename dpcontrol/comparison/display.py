@@ -123,15 +123,18 @@ class Display:
         """An upper estimate of the time that is left: runs may end before their budget. ``None``: nothing is known yet.
 
         A running job is extrapolated from the share of its budget that is gone, a waiting one takes as long as those
-        of its strategy that ended, or else as the longest known; they are dealt out to the workers in their order.
+        of its strategy that ended, or else as the longest that a budget lasted; they are dealt out to the workers.
         """
         now = time.monotonic()
         ended = [row for row in self._rows if row.state == "ended"]
         running = [row for row in self._rows if row.state == "running"]
         whole = {row.label: (now - row.began) / row.fraction for row in running if row.fraction > 0.0}
-        longest = max([row.seconds for row in ended] + list(whole.values()), default=self._limit)
+        # only runs that use up their budget tell about those that have not begun
+        spent = [row.seconds for row in ended if row.fraction > 0.98]
+        longest = max([*spent, *whole.values()], default=self._limit)
         if longest is None:
             return None
+        longest = longest if self._limit is None else min(longest, self._limit)
 
         def expected(row: _Row) -> float:
             known = [other.seconds for other in ended if other.group == row.group]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.stats import paired_difference
-from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names, number, with_interval
+from dpcontrol.comparison.summary import ROUNDING, Summary, amount, metric_names, number, with_interval
 
 # Two strategies whose losses differ by less, with certainty, have found the same answer.
 SAME = 1e-3
@@ -85,6 +85,8 @@ def _second(best: Summary, contenders: Sequence[Summary], level: Sequence[Summar
     if not rest:
         return []
     sentences = [_gap(best, other, other in level) for other in rest[: max(1, len(level))]]
+    if level:
+        sentences.append(_cheapest([best, *(summary for summary in level if not summary.law)]))
     assert best.loss is not None
     overlapping = [s.label for s in rest if s.loss is not None and best.loss.overlaps(s.loss)]
     if best.loss.interval is None:
@@ -96,18 +98,22 @@ def _second(best: Summary, contenders: Sequence[Summary], level: Sequence[Summar
     return [*sentences, f"The 95 % interval of {best.label} overlaps with no other strategy's."]
 
 
+def _cheapest(level: Sequence[Summary]) -> str:
+    cheap = min(level, key=lambda summary: summary.simulated_steps)
+    return f"The cheapest of them was {cheap.label}, with {amount(cheap.simulated_steps)} simulated steps."
+
+
 def _gap(best: Summary, other: Summary, level: bool) -> str:
     difference = paired_difference(best.losses, other.losses)
+    if abs(difference.value) < SAME and (difference.interval is None or level):
+        return f"{other.label} found the same loss (the difference is below {100 * SAME:.1g} %)."
     percent = f"{100 * difference.value:.3g} %"
     if difference.interval is None:
         return (
             f"{other.label} is {percent} above it in loss; there is too little to resample for an interval."
         )
     interval = f"95 % interval {100 * difference.interval[0]:.3g} to {100 * difference.interval[1]:.3g} %"
-    if difference.interval[1] < SAME:
-        verdict = "practically the same"
-    else:
-        verdict = "no clear difference" if level else "a clear difference"
+    verdict = "no clear difference" if level else "a clear difference"
     return f"On the same scenarios {other.label} is {percent} above it in loss ({interval}), {verdict}."
 
 
@@ -116,6 +122,8 @@ def _bar(ranked: Sequence[Summary]) -> list[str]:
     if not laws:
         return []
     bar = laws[0]
+    if bar is ranked[0]:
+        return []  # the headline has said it
     assert bar.loss is not None
     below: list[str] = []
     above: list[str] = []

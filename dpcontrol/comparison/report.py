@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         zero=f"{', '.join(zero).capitalize()}: below {ROUNDING:g} for every strategy." if zero else "",
         caption=caption(results, summaries),
         runs=[_run(run, names) for run in results.runs],
-        about=results.about,
+        about=_plain(results.about),
         environment=results.environment,
         budget=results.budget or "none: every strategy went on to its own end",
         again=_again(results),
@@ -156,6 +157,13 @@ def _player(results: Results, moving: Mapping[str, Solution], scenarios: Sequenc
 
 def _embedded(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _plain(docstring: str) -> str:
+    """A docstring without the marks of reStructuredText and without its list of arguments."""
+    text = re.split(r"\n(?:Args|Raises):\n", docstring)[0]
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return re.sub(r"``|\*\*", "", text).replace(".. math::", "").strip()
 
 
 def _again(results: Results) -> str:

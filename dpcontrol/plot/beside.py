@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from dpcontrol.engine import Trajectory
-from dpcontrol.plot.fields import LINES, PROFILE, Quantity, draw_images, draw_space_time, quantities
+from dpcontrol.plot.fields import (
+    LINES,
+    PROFILE,
+    Quantity,
+    draw_images,
+    draw_space_time,
+    quantities,
+    staircase,
+)
 from dpcontrol.plot.style import new_figure, shared_scale, styled
 
 PER_ROW = 5
@@ -77,15 +85,8 @@ def _overlaid(
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (title, group, component) in zip(grid.flat, panels, strict=False):
             for label, quantity in group.items():
-                values = quantity.values[:, scenario, component]
-                style = "steps-post" if len(values) < len(times) else "default"
-                axes.plot(
-                    times[: len(values)],
-                    values,
-                    color=colours[label],
-                    ls=dashes.get(label, "-"),
-                    drawstyle=style,
-                )
+                at, values, style = staircase(times, quantity.values[:, scenario, component])
+                axes.plot(at, values, color=colours[label], ls=dashes.get(label, "-"), drawstyle=style)
             axes.set(xlabel="time")
             axes.set_title(title)
             axes.margins(x=0.01)
@@ -158,5 +159,5 @@ def _extend(group: Mapping[str, Quantity], scenario: int, scale: Mapping[str, An
 def _images(group: Mapping[str, Quantity], times: np.ndarray, scenario: int) -> Any:
     with styled():
         figure = new_figure(11.5, 0.6 + 1.75 * len(group))
-        draw_images(figure, group, times, scenario)
+        draw_images(figure, group, times, scenario, titled=False)
     return figure

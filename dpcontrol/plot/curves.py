@@ -56,6 +56,8 @@ def draw_history(axes: Any, history: HistoryColumns) -> None:
     if np.isfinite(loss).any() and loss[np.isfinite(loss)].min() > 0:
         scale_log(axes, loss)
     axes.set(xlabel="simulated steps")
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(_counted())
     axes.set_title("loss, best so far")
 
 
@@ -92,6 +94,12 @@ def _short() -> Any:
     from matplotlib.ticker import FuncFormatter
 
     return FuncFormatter(lambda value, _: f"{value:,.6g}" if 1e-3 <= value < 1e6 else f"{value:.3g}")
+
+
+def _counted() -> Any:
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
 
 
 def convergence_figure(courses: Sequence[Course], levels: Sequence[Level], *, ylabel: str = "loss") -> Any:

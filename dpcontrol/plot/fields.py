@@ -125,9 +125,7 @@ def _draw_small(part: Any, quantity: Quantity, times: np.ndarray, scenario: int)
 def draw_lines(axes: Any, quantity: Quantity, times: np.ndarray, scenario: int) -> None:
     """Components over time: one scenario boldly, up to twenty others faintly behind it."""
     values, count = quantity.values, quantity.values.shape[2]
-    at = times[: len(values)]
-    # a control holds over its step: it is drawn as a staircase
-    style = "steps-post" if len(values) < len(times) else "default"
+    at, values, style = staircase(times, values)
     for component in range(count):
         colour = PALETTE[component % len(PALETTE)]
         others = [s for s in range(min(values.shape[1], 21)) if s != scenario]
@@ -139,6 +137,13 @@ def draw_lines(axes: Any, quantity: Quantity, times: np.ndarray, scenario: int) 
     axes.margins(x=0.01)
     if count > 1:
         axes.legend(ncols=min(count, 4), loc="best", handlelength=1.2, columnspacing=1.0)
+
+
+def staircase(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Times, values and the drawing style: a control holds over its step, so it is drawn until the end of the last."""
+    if len(values) == len(times):
+        return times, values, "default"
+    return times[: len(values) + 1], np.concatenate([values, values[-1:]]), "steps-post"
 
 
 def draw_space_time(axes: Any, quantity: Quantity, times: np.ndarray, scenario: int, **scale: Any) -> Any:
@@ -169,7 +174,9 @@ def draw_snapshots(axes: Any, quantity: Quantity, times: np.ndarray, scenario: i
     )  # fmt: skip
 
 
-def draw_images(part: Any, found: Mapping[str, Quantity], times: np.ndarray, scenario: int) -> None:
+def draw_images(
+    part: Any, found: Mapping[str, Quantity], times: np.ndarray, scenario: int, *, titled: bool = True
+) -> None:
     """2-D fields at six times, first axis to the right, second upwards: a row for each label, one colour scale."""
     first = next(iter(found.values()))
     moments = np.unique(np.linspace(0, len(first.values) - 1, 6).round().astype(int))
@@ -185,5 +192,6 @@ def draw_images(part: Any, found: Mapping[str, Quantity], times: np.ndarray, sce
         row[0].set_ylabel(label)
     for axes, k in zip(grid[0], moments, strict=True):
         axes.set_title(f"t = {times[k]:.3g}", fontsize=10, fontweight="normal", loc="center")
-    part.suptitle(first.name, x=0.012, ha="left", fontsize=11.5)
+    if titled:
+        part.suptitle(first.name, x=0.012, ha="left", fontsize=11.5)
     part.colorbar(image, ax=grid, pad=0.01, aspect=16 * len(found), shrink=0.9)

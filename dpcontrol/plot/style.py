@@ -104,27 +104,25 @@ def colours(labels: Sequence[str], greys: Sequence[str] = ()) -> dict[str, str]:
 
 def shared_scale(parts: Sequence[np.ndarray]) -> dict[str, Any]:
     """One colour scale for several arrays, in which those with far larger numbers than usual may saturate."""
-    sizes = [
-        float(np.quantile(np.abs(part[np.isfinite(part)]), 0.995))
-        for part in parts
-        if np.isfinite(part).any()
-    ]
+    finite = [part[np.isfinite(part)] for part in parts]
+    sizes = [float(np.abs(part).max(initial=0.0)) for part in finite]
     usual = [size for size in sizes if size > 0]
-    if not usual:
-        return colour_scale(np.zeros(1))
-    limit = max(size for size in usual if size <= 3 * float(np.median(usual)))
-    return colour_scale(np.clip(np.concatenate([part.ravel() for part in parts]), -limit, limit))
+    limit = max((size for size in usual if size <= 3 * float(np.median(usual))), default=1.0)
+    together = np.concatenate([np.clip(part, -limit, limit) for part in finite])
+    return _scale(float(together.min()), float(together.max())) if together.size else _scale(0.0, 1.0)
 
 
 def colour_scale(values: np.ndarray) -> dict[str, Any]:
     """Colour map and limits for images: diverging about zero where both signs occur, else sequential."""
     finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
-    low, high = np.quantile(finite, [0.002, 0.998])
-    if low < -0.02 * max(abs(low), abs(high)) and high > 0.02 * max(abs(low), abs(high)):
-        limit = float(max(-low, high))
-        return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    low, high = np.quantile(finite, [0.002, 0.998]) if finite.size else (0.0, 1.0)
+    return _scale(float(low), float(high))
+
+
+def _scale(low: float, high: float) -> dict[str, Any]:
+    size = max(abs(low), abs(high))
+    if low < -0.02 * size and high > 0.02 * size:
+        return {"cmap": "RdBu_r", "vmin": -size, "vmax": size}
     if high <= low:
-        low, high = float(finite.min()) - 0.5, float(finite.max()) + 0.5
-    return {"cmap": "viridis", "vmin": float(low), "vmax": float(high)}
+        low, high = low - 0.5, high + 0.5
+    return {"cmap": "viridis", "vmin": low, "vmax": high}

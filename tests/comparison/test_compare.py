@@ -379,5 +379,5 @@ def test_the_time_left_follows_from_shares_and_finished_runs(monkeypatch: pytest
     display.event(0, {"fraction": 0.5})
     assert display.seconds_left() == pytest.approx(10 + 20 + 20)
     clock[0] = 116.0
-    display.event(0, {"state": "ended"})
+    display.event(0, {"state": "ended", "fraction": 1.0})
     assert display.seconds_left() == pytest.approx(16 + 16)
