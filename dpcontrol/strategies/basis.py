@@ -23,8 +23,9 @@ from dpcontrol.strategies.checks import whole
 from dpcontrol.tree import Tree
 
 SMOOTH = ("control", "initial_state")  # slots whose axes are time and space; weights and parameters have no neighbours
-FULL_UP_TO = 64
-MODES = 32  # for budgets of 400 to 6,000 evaluations per instance, see tests/benchmarks/tune_evolution.py
+# Chosen for 400 to 6,000 evaluations per instance, see tests/benchmarks/tune_evolution.py
+FULL_UP_TO = 24
+FEWEST, MODES = 16, 32
 
 
 def check_basis(who: str, basis: Any) -> None:
@@ -41,7 +42,8 @@ def modes_of(basis: str | int | None, layout: Tree) -> int | None:
     if basis is None:
         return None
     if basis == "auto":
-        return None if tree.size(layout) <= FULL_UP_TO else MODES
+        size = tree.size(layout)
+        return None if size <= FULL_UP_TO else min(max(size // 4, FEWEST), MODES)
     return int(basis)
 
 

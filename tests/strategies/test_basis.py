@@ -3,7 +3,7 @@
 import torch
 from strategy_cases import F64
 
-from dpcontrol.strategies.basis import FULL_UP_TO, MODES, matrix, modes_of
+from dpcontrol.strategies.basis import FEWEST, FULL_UP_TO, MODES, matrix, modes_of
 
 
 def test_modes_are_orthogonal_and_of_unit_size_on_average():
@@ -48,5 +48,6 @@ def test_every_leaf_takes_part_and_parameters_are_kept_whole():
 
 def test_auto_searches_few_numbers_in_full():
     assert modes_of("auto", {"control": torch.zeros(FULL_UP_TO)}) is None
-    assert modes_of("auto", {"control": torch.zeros(FULL_UP_TO + 1)}) == MODES
+    assert modes_of("auto", {"control": torch.zeros(FULL_UP_TO + 1)}) == FEWEST
+    assert modes_of("auto", {"control": torch.zeros(31, 32)}) == MODES
     assert modes_of(7, {"control": torch.zeros(3)}) == 7

@@ -114,7 +114,7 @@ def test_plain_gradient_descent_gives_the_published_loss_sequence():
     published = PUBLISHED["published_loss"]
     for update, loss in published.items():
         if int(update) < 50:
-            assert solution.history["latest"][int(update)] == pytest.approx(loss, abs=6e-7)  # as many digits as were published
+            assert solution.history["latest"][int(update)] == pytest.approx(loss, abs=6e-7)
     assert len(published) > 3
 
 
