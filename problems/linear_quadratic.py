@@ -111,7 +111,8 @@ def problem(
         )
     numbers = SYSTEMS[system]
     steps = numbers.horizons[size] if horizon is None else horizon
-    simulator = DiscreteLinear(numbers.A, numbers.B, dt=numbers.dt)
+    A, B = (torch.tensor(matrix, dtype=torch.float64) for matrix in (numbers.A, numbers.B))
+    simulator = DiscreteLinear(A, B, dt=numbers.dt)
     start = torch.tensor([numbers.start], dtype=torch.float64)
     states = start.shape[1]
 
@@ -122,7 +123,7 @@ def problem(
     def rest(count: int) -> Tensor:
         return torch.zeros(count, steps + 1, states, dtype=torch.float64)
 
-    gains, weight = riccati(simulator.A, simulator.B, numbers.control_weight, max(steps, 1))
+    gains, weight = riccati(A, B, numbers.control_weight, max(steps, 1))
     return control_problem(
         simulator,
         initial_state=start,

@@ -220,8 +220,10 @@ class ObservationScale(Slot):
     name: str = field(default="observation", init=False)
 
     def guess(self, pose: Pose) -> Tree:
+        # a list is one tensor here, not a tree of numbers
         return {
-            key: tree.to(value, dtype=pose.dtype, device=pose.device) for key, value in self.start.items()
+            key: torch.as_tensor(value, dtype=pose.dtype, device=pose.device)
+            for key, value in self.start.items()
         }
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:

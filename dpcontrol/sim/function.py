@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dpcontrol import tree
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value
 from dpcontrol.tree import Tree
@@ -55,7 +56,7 @@ class Steady(Simulator):
 
     Used with ``horizon=0``: the only state of the trajectory is the solution. ``solve`` takes a dict of tensors
     (those sought, those given by the problem, and per-scenario ones of the same names) and returns a tree of leaves
-    ``(scenarios, ...)``.
+    ``(scenarios, ...)``, or ``(1, ...)`` where all scenarios are alike.
     """
 
     solve: Callable[[Mapping[str, Tensor]], Tree]
@@ -70,7 +71,11 @@ class Steady(Simulator):
         return self.defaults
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
-        return self.solve(parameters)
+        count = len(tree.leaves(initial)[0])
+        return tree.map(
+            lambda leaf: leaf.expand(count, *leaf.shape[1:]) if len(leaf) == 1 else leaf,
+            self.solve(parameters),
+        )
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         raise UsageError("a steady system has no time steps: pose its problem with horizon=0.")

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from dpcontrol.problems import burgers
 from matplotlib.figure import Figure
 
 from dpcontrol.engine import rollout
 from dpcontrol.problem import UsageError, View
-from dpcontrol.problems import burgers
 from dpcontrol.run import run
 from dpcontrol.strategies.quasi_newton import LBFGS
 

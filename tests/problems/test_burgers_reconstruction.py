@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from dpcontrol.problems import burgers_reconstruction as reconstruction
 
 from dpcontrol.meter import Budget
 from dpcontrol.problem import UsageError
-from dpcontrol.problems import burgers_reconstruction as reconstruction
 from dpcontrol.run import run
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.quasi_newton import LBFGS

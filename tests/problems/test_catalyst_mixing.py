@@ -1,8 +1,8 @@
 """Catalyst mixing against the published optimum and its structure."""
 
 import pytest
-
 from dpcontrol.problems import catalyst_mixing
+
 from dpcontrol.run import run
 from dpcontrol.strategies.quasi_newton import LBFGS
 

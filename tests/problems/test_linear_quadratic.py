@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from dpcontrol.problems import linear_quadratic
 
 from dpcontrol.problem import UsageError
-from dpcontrol.problems import linear_quadratic
 from dpcontrol.run import run
 from dpcontrol.strategies.quasi_newton import LBFGS
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from dpcontrol.problems import pendulum_swingup
 
 from dpcontrol.engine import rollout
 from dpcontrol.problem import ControlSequence
-from dpcontrol.problems import pendulum_swingup
 from dpcontrol.run import run
 from dpcontrol.strategies.quasi_newton import LBFGS
 
