@@ -166,7 +166,7 @@ class Comparison:
 
     def __call__(self, figure: Any, solutions: Mapping[str, Any]) -> None:
         panels = self.panels(solutions)
-        axes = figure.subplots(2, len(panels), sharex=True, squeeze=False)
+        axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
         limit = max(float(forces.abs().max()) for _, forces in panels.values())
         x = (torch.arange(CELLS) + 0.5) / CELLS
         image = None
@@ -187,7 +187,7 @@ class Comparison:
             )  # fmt: skip
             bottom.set_xlabel("x")
         axes[0, 0].set_ylabel("u")
-        axes[0, 0].legend(fontsize="x-small")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
         axes[1, 0].set_ylabel("t")
         figure.colorbar(image, ax=axes[1, :].tolist(), label="F")
 

@@ -105,7 +105,7 @@ def _cheapest(level: Sequence[Summary]) -> str:
 
 def _gap(best: Summary, other: Summary, level: bool) -> str:
     difference = paired_difference(best.losses, other.losses)
-    if abs(difference.value) < SAME and (difference.interval is None or level):
+    if max(map(abs, difference.interval or (difference.value,))) < SAME:
         return f"{other.label} found the same loss (the difference is below {100 * SAME:.1g} %)."
     percent = f"{100 * difference.value:.3g} %"
     if difference.interval is None:

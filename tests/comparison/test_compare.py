@@ -266,7 +266,7 @@ def test_resume_takes_finished_runs_continues_interrupted_ones_and_runs_the_rest
     }
     stopped = compare(pushed(), strategies, seeds=1, budget=BUDGET, folder=folder, workers=0, progress=False)
     assert [record["status"] for record in stopped.records] == ["converged", "interrupted", "not run"]
-    assert stopped.interrupted and "can be resumed" in stopped.table()
+    assert stopped.interrupted and "It can be resumed" in stopped.table()
     stopped.report()
     before = (folder / "runs" / "first-0" / "solution.safetensors").stat().st_mtime_ns
     whole = compare(
