@@ -59,6 +59,9 @@ class CMAES(Strategy):
     def stochastic(self) -> bool:
         return True
 
+    def load(self) -> None:
+        import cma  # noqa: F401
+
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         space = SearchSpace.of(meter, self.basis)
         seeds = torch.randint(2**62, (meter.instances,), generator=generator).tolist()

@@ -78,6 +78,9 @@ class Adjoint(Strategy):
     def stores_state(self) -> bool:
         return True
 
+    def load(self) -> None:
+        torch.optim.Adam([torch.zeros(1)])  # a first optimizer imports a good part of torch
+
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         descent = Descent(self, meter)
         for _ in range(descent.iteration, self.iterations):

@@ -55,6 +55,9 @@ class MultiStart(Strategy):
     def stochastic(self) -> bool:
         return self.starts > 1 or self.inner.stochastic
 
+    def load(self) -> None:
+        self.inner.load()
+
     def pose(self, problem: Problem) -> Problem:
         return self.inner.pose(problem)
 
