@@ -166,7 +166,8 @@ def _unfinished(results: Results) -> list[str]:
     if not stopped + missing:
         return []
     return [
-        f"The comparison was interrupted: {stopped} runs ended early, {missing} were not run; it can be resumed."
+        f"The comparison was interrupted, so budgets are not equal (ended early: {stopped}, not run: {missing}). "
+        "It can be resumed."
     ]
 
 
