@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     from dpcontrol.sim import Substeps as Substeps
     from dpcontrol.solution import Solution as Solution
     from dpcontrol.solving import solve as solve
+    from dpcontrol.strategies import CEM as CEM
+    from dpcontrol.strategies import CMAES as CMAES
+    from dpcontrol.strategies import LBFGS as LBFGS
+    from dpcontrol.strategies import Adjoint as Adjoint
+    from dpcontrol.strategies import Baseline as Baseline
+    from dpcontrol.strategies import MultiStart as MultiStart
+    from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
 
 ROOMS = {
     "checking": ("check_gradient",),
@@ -81,6 +88,7 @@ ROOMS = {
     "sim": ("FunctionSimulator", "ODE", "Simulator", "Steady", "Substeps"),
     "solution": ("Solution",),
     "solving": ("solve",),
+    "strategies": ("CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "MultiStart", "NewtonKrylov"),
 }
 __all__ = sorted(name for names in ROOMS.values() for name in names)
 

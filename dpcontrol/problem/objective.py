@@ -247,6 +247,8 @@ def _with_scenarios(leaf: Tensor, like: Tensor, wanted: str, rows: int | None) -
     lead = () if rows is None else (rows,)
     if tuple(leaf.shape) == (*lead, count, *shape):
         return leaf if rows is None else leaf.transpose(0, 1).contiguous()
+    if tuple(leaf.shape) == (*lead, 1, *shape):
+        leaf = leaf.squeeze(len(lead))
     if tuple(leaf.shape) == (*lead, *shape):
         return leaf.expand(count, *lead, *shape)
     axes = "" if rows is None else f"{rows} steps, "
