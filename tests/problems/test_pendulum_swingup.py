@@ -23,7 +23,7 @@ def test_the_motor_alone_does_not_lift():
 
 def test_rest_is_stationary_which_is_why_the_start_guess_swings():
     problem = pendulum_swingup.problem(size="small")
-    still = problem.with_unknown(ControlSequence(1, low=-3.0, high=3.0))
+    still = problem.with_unknown(ControlSequence(1, low=-3.5, high=3.5))
     z = {"control": still.start()["control"].clone().requires_grad_()}
     still.loss(z).sum().backward()
     assert float(z["control"].grad.abs().max()) < 1e-10
@@ -39,8 +39,8 @@ def test_energy_shaping_swings_up_every_scene(size):
 
 
 def test_lbfgs_swings_up_with_less_effort_than_the_law():
-    problem = pendulum_swingup.problem(size="small", seed=1)
-    solution = run(problem, LBFGS(iterations=40))
+    problem = pendulum_swingup.problem(size="small")
+    solution = run(problem, LBFGS(iterations=50))
     law = problem.metric_samples(problem.run_law(problem.baselines["energy shaping"]))
     controls = solution.trajectory().controls
     assert solution.metrics["swung_up"] == 1
