@@ -151,7 +151,7 @@ def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(_strict([solution.record()]), indent=1))
     else:
-        print(f"{solution.record()['problem']} by {solution.strategy}: {solution.status.sentence}")
+        print(f"{solution.name} by {solution.strategy}: {solution.status.sentence}")
         print(f"  {'loss':<22}{solution.loss:.8g}")
         for name, value in solution.metrics.items():
             print(f"  {name:<22}{value:.6g}")
@@ -187,7 +187,6 @@ def _compare(options: argparse.Namespace) -> int:
         folder=folder,
         workers=options.workers,
         progress=False if options.quiet else None,
-        about=entry.docstring,
     )
     return _show_comparison(comparison, folder, as_json=options.json)
 
@@ -236,7 +235,6 @@ def _resume(options: argparse.Namespace) -> int:
             workers=options.workers,
             progress=progress,
             resume=True,
-            about=catalogue.find(asked["problem"]).docstring,
         )
         return _show_comparison(comparison, folder, as_json=options.json)
     if not (folder / "run.json").is_file():

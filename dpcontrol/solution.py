@@ -50,7 +50,13 @@ class Solution:
     counts: Counts
     seconds: float
     folder: str | None = None
+    problem_name: str = ""
     _stored: Trajectory | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The problem's name, also where the solution was loaded without it."""
+        return self.problem_name if self.problem is None else self.problem.name
 
     @property
     def reproducible(self) -> bool:
@@ -70,8 +76,7 @@ class Solution:
         """A figure of loss, trajectory and control; written to ``path`` (PNG, PDF, SVG) if one is given."""
         from dpcontrol.plot import solution_figure
 
-        name = self.problem.name if self.problem is not None else "solution"
-        figure = solution_figure(self.trajectory(), self.history, title=f"{name} by {self.strategy}")
+        figure = solution_figure(self.trajectory(), self.history, title=f"{self.name} by {self.strategy}")
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
@@ -79,7 +84,7 @@ class Solution:
     def record(self) -> dict[str, Any]:
         """The plain values that ``--json`` prints."""
         return {
-            "problem": self.problem.name if self.problem is not None else None,
+            "problem": self.name,
             "strategy": self.strategy,
             "configuration": self.configuration,
             "seed": self.seed,
@@ -133,5 +138,6 @@ class Solution:
             counts=Counts(info["counts"]["simulated_steps"], info["counts"]["gradients"], info["failures"]),
             seconds=info["seconds"],
             folder=str(path),
+            problem_name=info["problem"],
             _stored=Trajectory(content["states"], content["controls"], content["times"]),
         )

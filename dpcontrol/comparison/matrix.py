@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dpcontrol import store, sweep
 from dpcontrol.comparison.comparison import Comparison
 from dpcontrol.comparison.display import Display
 from dpcontrol.comparison.figures import own_figures
+from dpcontrol.comparison.planning import Given, asked, checked_budget, plan
 from dpcontrol.comparison.records import (
     NOT_RUN,
     REFUSED,
@@ -35,13 +36,9 @@ from dpcontrol.comparison.summary import summarise
 from dpcontrol.meter import Budget, Progress
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import UsageError
-from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
-from dpcontrol.solving import refuse_mismatch, solve
+from dpcontrol.solving import solve
 from dpcontrol.strategies.baselines import Baseline
-from dpcontrol.strategies.names import name_of, resolve
-
-Given = Sequence[str | Strategy] | Mapping[str, str | Strategy]
 
 
 def compare(
@@ -71,21 +68,25 @@ def compare(
         workers: processes, each with one thread of torch; as many as there are cores by default; 0 runs in this one.
         progress: show progress on the error stream; true by default.
         resume: take finished runs from ``folder``, go on with interrupted ones, and run the rest.
-        about: what the problem is, in words, for the report; the simulator's docstring by default.
+        about: what the problem is, in words, for the report; by default the docstring of its file, or its simulator's.
 
     Raises:
         UsageError: before any work, in one sentence.
     """
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 0):
+        raise UsageError(
+            f"workers must be a number of processes, 0 for none but this one; found {workers!r}."
+        )
     tasks = plan(problem, strategies, seeds)
-    limits = _checked_budget(budget)
+    limits = checked_budget(budget)
     place = None if folder is None else Path(folder)
     results = Results(
         name=problem.name,
         runs=tuple(_waiting(task, problem.name) for task in tasks),
         laws=tuple(task.label for task in tasks if isinstance(task.strategy, Baseline)),
         references={},
-        asked=_asked(problem, strategies, seeds, limits),
-        about=about or inspect.cleandoc(type(problem.simulator).__doc__ or ""),
+        asked=asked(problem, strategies, seeds, limits),
+        about=about or problem.description or inspect.cleandoc(type(problem.simulator).__doc__ or ""),
         environment=environment(),
         folder=place,
     )
@@ -101,108 +102,6 @@ def compare(
     results = dataclasses.replace(results, own_figures=own_figures(problem, results, summarise(results)))
     results.write()
     return Comparison(results)
-
-
-# -- what is to be run -------------------------------------------------------------------------------------------------
-
-
-def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> list[Task]:
-    """All runs that are asked for, in order, those of strategies that do not fit among them.
-
-    Raises:
-        UsageError: for an unknown strategy, a label given twice, or wrong seeds.
-    """
-    if not isinstance(problem, Problem):
-        raise UsageError(
-            f"compare needs a Problem; found {type(problem).__name__}: pose one with control_problem(...)."
-        )
-    if isinstance(strategies, (str, Strategy)) or len(strategies) == 0:
-        raise UsageError(
-            f"strategies must be a list of one or more, such as ['adjoint', 'lbfgs']; found {strategies!r}."
-        )
-    pairs = strategies.items() if isinstance(strategies, Mapping) else [(None, entry) for entry in strategies]
-    labelled: list[tuple[str, Strategy]] = []
-    for label, entry in pairs:
-        labelled += _expanded(problem, label, resolve(entry))
-    labels = [label for label, _ in labelled]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise UsageError(
-            f"two strategies are called {twice[0]!r}; give them labels: strategies={{'label': strategy}}."
-        )
-    chosen = _checked_seeds(seeds)
-    tasks = []
-    for label, strategy in labelled:
-        refused = _refusal(problem, strategy)
-        wanted = chosen if strategy.stochastic and refused is None else chosen[:1]
-        tasks += [Task(label, strategy, seed, refused) for seed in wanted]
-    return tasks
-
-
-def _expanded(problem: Problem, label: str | None, strategy: Strategy) -> list[tuple[str, Strategy]]:
-    """A strategy under its label; ``baseline`` as one for each law of the problem."""
-    if isinstance(strategy, Baseline) and strategy.law is None and problem.baselines:
-        prefix = label or "baseline"
-        return [(f"{prefix}: {law}", dataclasses.replace(strategy, law=law)) for law in problem.baselines]
-    return [(label or _label(strategy), strategy)]
-
-
-def _label(strategy: Strategy) -> str:
-    """The name in the table, with the fields that differ from their defaults."""
-    changed = [
-        f"{entry.name}={getattr(strategy, entry.name)!r}"
-        for entry in dataclasses.fields(strategy)  # type: ignore[arg-type]
-        if entry.default is not dataclasses.MISSING and getattr(strategy, entry.name) != entry.default
-    ]
-    return name_of(strategy) + (f"({', '.join(changed)})" if changed else "")
-
-
-def _refusal(problem: Problem, strategy: Strategy) -> str | None:
-    try:
-        refuse_mismatch(problem, strategy)
-    except UsageError as error:
-        return str(error)
-    return None
-
-
-def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
-    found: Any = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-    whole = isinstance(found, (list, tuple, range)) and all(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in found
-    )
-    if not whole or not found or len(set(found)) < len(found):
-        raise UsageError(
-            f"seeds must be a number of seeds, 1 or more, or a list of different ones; found {seeds!r}."
-        )
-    return list(found)
-
-
-def _checked_budget(budget: Budget | None) -> Budget:
-    if budget is not None and not isinstance(budget, Budget):
-        raise UsageError(f"budget must be a Budget, such as Budget(seconds=60); found {budget!r}.")
-    return budget or Budget()
-
-
-def _asked(problem: Problem, strategies: Given, seeds: int | Sequence[int], budget: Budget) -> dict[str, Any]:
-    def plain(entry: str | Strategy) -> str:
-        return entry if isinstance(entry, str) else repr(entry)
-
-    origin = problem.origin
-    named: Any = (
-        {label: plain(entry) for label, entry in strategies.items()}
-        if isinstance(strategies, Mapping)
-        else [plain(entry) for entry in strategies]
-    )
-    return {
-        "problem": problem.name if origin is None else origin.reference,
-        "size": None if origin is None else origin.size,
-        "problem_seed": None if origin is None else origin.seed,
-        "strategies": named,
-        "seeds": seeds if isinstance(seeds, int) else list(seeds),
-        "budget": dataclasses.asdict(budget),
-        "scenarios": problem.scenarios.count,
-        "horizon": problem.horizon,
-    }
 
 
 def _open(folder: Path, results: Results, resume: bool) -> None:
@@ -368,14 +267,18 @@ def _solution(
     def listen(progress: Progress) -> None:
         report({"loss": progress.loss, "fraction": progress.fraction})
 
-    torch.set_num_threads(1)
-    return solve(
-        problem,
-        task.strategy,
-        budget=budget,
-        seed=task.seed,
-        callback=listen,
-        progress=False,
-        folder=folder,
-        resume=going_on,
-    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # so that runs compare, however many workers there are
+    try:
+        return solve(
+            problem,
+            task.strategy,
+            budget=budget,
+            seed=task.seed,
+            callback=listen,
+            progress=False,
+            folder=folder,
+            resume=going_on,
+        )
+    finally:
+        torch.set_num_threads(before)

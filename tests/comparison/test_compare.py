@@ -14,7 +14,7 @@ import torch
 
 from dpcontrol.comparison import Comparison, compare
 from dpcontrol.comparison.display import Display
-from dpcontrol.comparison.matrix import plan
+from dpcontrol.comparison.planning import plan
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, Problem, control_problem, effort, reach
 from dpcontrol.results import Status, UsageError
