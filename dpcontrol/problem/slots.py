@@ -134,7 +134,8 @@ class Parameters(Slot):
         names: which ones. Values may be trees (the weights of a learned correction, say).
         low, high: bounds: a number for all, or a dict name -> number.
         start: dict name -> start guess; the values in force by default.
-        scale: dict name -> typical magnitude; by default a quarter of the distance between the bounds, or 1.
+        scale: dict name -> typical magnitude; by default a quarter of the distance between the bounds, or the size of
+            the start guess.
         shared: one value for all scenarios (default), or one each: leaves ``(scenarios, ...)``.
     """
 
@@ -196,10 +197,10 @@ class Parameters(Slot):
         start = self.guess(pose)
 
         def typical(name: str) -> Tree:
-            low, high = _of(self.low, name), _of(self.high, name)
-            return tree.map(
-                lambda leaf: _scale(self.scale.get(name), low, high, tuple(leaf.shape), pose), start[name]
-            )
+            low, high, given = _of(self.low, name), _of(self.high, name), self.scale.get(name)
+            if given is None and (low is None or high is None):
+                return tree.map(_own_size, start[name])
+            return tree.map(lambda leaf: _scale(given, low, high, tuple(leaf.shape), pose), start[name])
 
         return {name: typical(name) for name in self.names}
 
@@ -247,6 +248,9 @@ class Policy(Slot):
         weights = {key: value.detach() for key, value in self.network.named_parameters()}
         return tree.to(weights, dtype=pose.dtype, device=pose.device)
 
+    def magnitude(self, pose: Pose) -> Tree:
+        return tree.map(_own_size, self.guess(pose))
+
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
         def law(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
             return torch.func.functional_call(self.network, value, (state, t, scenario))
@@ -293,6 +297,12 @@ def _bounds(
 
 def _inside(guess: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
     return guess if bounds is None else guess.clamp(*bounds)
+
+
+def _own_size(leaf: Tensor) -> Tensor:
+    """The root mean square of a start guess, where it is not zero, else 1: the size of changes that make sense."""
+    size = leaf.detach().square().mean().sqrt()
+    return torch.where(size > 0, size, torch.ones_like(size)).expand(leaf.shape)
 
 
 def _scale(given: Any, low: Any, high: Any, shape: tuple[int, ...], pose: Pose) -> Tensor:

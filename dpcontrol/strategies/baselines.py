@@ -63,8 +63,12 @@ class Baseline(Strategy):
         x, losses = tried[best]
         losses = torch.where(torch.isfinite(losses), losses, torch.full_like(losses, float("inf")))
         meter.observe(x, losses, steps=len(names) * problem.scenarios.count * problem.horizon)
-        listed = ", ".join(f"{name} {mean:.4g}" for name, mean in sorted(means.items(), key=lambda pair: pair[1]))
-        return Outcome(Status("scored", f"the law {best} was scored (mean losses: {listed})."), meter.trees(x))
+        listed = ", ".join(
+            f"{name} {mean:.4g}" for name, mean in sorted(means.items(), key=lambda pair: pair[1])
+        )
+        return Outcome(
+            Status("scored", f"the law {best} was scored (mean losses: {listed})."), meter.trees(x)
+        )
 
 
 def _scored(problem: Problem, law: Law) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,10 @@ from dpcontrol.results import UsageError
 from dpcontrol.strategies.checks import whole
 from dpcontrol.tree import Tree
 
-SMOOTH = ("control", "initial_state")  # slots whose axes are time and space; weights and parameters have no neighbours
+SMOOTH = (
+    "control",
+    "initial_state",
+)  # slots whose axes are time and space; weights and parameters have no neighbours
 # Chosen for 400 to 6,000 evaluations per instance, see tests/benchmarks/tune_evolution.py
 FULL_UP_TO = 24
 FEWEST, MODES = 16, 32

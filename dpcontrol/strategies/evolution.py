@@ -73,9 +73,13 @@ class CMAES(Strategy):
                 if not active:
                     break
                 self._generation(meter, space, colonies, active)
-        return summary([Ended("converged" if colony.done else "iterations spent") for colony in colonies], meter)
+        return summary(
+            [Ended("converged" if colony.done else "iterations spent") for colony in colonies], meter
+        )
 
-    def _generation(self, meter: Meter, space: SearchSpace, colonies: list[Colony], active: list[int]) -> None:
+    def _generation(
+        self, meter: Meter, space: SearchSpace, colonies: list[Colony], active: list[int]
+    ) -> None:
         asked = [colonies[i].ask() for i in active]
         sizes = [len(samples) for samples in asked]
         which = torch.repeat_interleave(torch.tensor(active), torch.tensor(sizes))
@@ -201,12 +205,16 @@ class CEM(Strategy):
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         space = SearchSpace.of(meter, self.basis)
         state = meter.resumed() or self._begin(meter, space)
-        while state["iteration"] < self.iterations and bool((state["spread"] > self.tolerance * self.sigma).any()):
+        while state["iteration"] < self.iterations and bool(
+            (state["spread"] > self.tolerance * self.sigma).any()
+        ):
             here = state
             meter.keep(lambda here=here: here)  # type: ignore[misc]
             state = self._iteration(meter, space, here, generator)
         narrow = (state["spread"] <= self.tolerance * self.sigma).all(1)
-        return summary([Ended("converged" if done else "iterations spent") for done in narrow.tolist()], meter)
+        return summary(
+            [Ended("converged" if done else "iterations spent") for done in narrow.tolist()], meter
+        )
 
     def _begin(self, meter: Meter, space: SearchSpace) -> dict[str, Any]:
         mean = space.start.new_zeros(meter.instances, space.size)
@@ -223,7 +231,9 @@ class CEM(Strategy):
         self, meter: Meter, space: SearchSpace, state: dict[str, Any], generator: torch.Generator
     ) -> dict[str, Any]:
         mean, spread = state["mean"], state["spread"]
-        noise = torch.randn(meter.instances, self.population, space.size, generator=generator, dtype=torch.float64)
+        noise = torch.randn(
+            meter.instances, self.population, space.size, generator=generator, dtype=torch.float64
+        )
         samples = mean[:, None] + spread[:, None] * noise.to(mean)
         which = torch.arange(meter.instances).repeat_interleave(self.population)
         points, _ = space.points(samples.flatten(0, 1), which)
@@ -246,5 +256,3 @@ class CEM(Strategy):
 
 def _numpy(values: Tensor) -> np.ndarray:
     return values.cpu().double().numpy()
-
-

@@ -57,7 +57,9 @@ class Adjoint(Strategy):
             positive("Adjoint", learning_rate=self.learning_rate)
         within("Adjoint", 0, 1, momentum=self.momentum)
         if self.momentum and self.optimizer == "adam":
-            raise UsageError("Adjoint(momentum=...) belongs to optimizer='sgd'; Adam has its own: leave it out.")
+            raise UsageError(
+                "Adjoint(momentum=...) belongs to optimizer='sgd'; Adam has its own: leave it out."
+            )
         whole("Adjoint", iterations=self.iterations)
         positive("Adjoint", gradient_tolerance=self.gradient_tolerance)
         if self.schedule is not None and not callable(self.schedule) and self.schedule != "cosine":

@@ -39,7 +39,9 @@ class MultiStart(Strategy):
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Strategy):
-            raise UsageError(f"MultiStart(inner=...) must be a strategy such as LBFGS(); found {self.inner!r}.")
+            raise UsageError(
+                f"MultiStart(inner=...) must be a strategy such as LBFGS(); found {self.inner!r}."
+            )
         whole("MultiStart", starts=self.starts)
         positive("MultiStart", spread=self.spread)
 

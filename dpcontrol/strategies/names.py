@@ -48,7 +48,9 @@ def resolve(strategy: str | Strategy, options: Mapping[str, Any] | None = None) 
     _check_options(cls, strategy, given)
     lacking = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in given]  # type: ignore[arg-type]
     if lacking:
-        raise UsageError(f"strategy {strategy} needs the option {' and '.join(lacking)}: pass {lacking[0]}=...")
+        raise UsageError(
+            f"strategy {strategy} needs the option {' and '.join(lacking)}: pass {lacking[0]}=..."
+        )
     return cls(**given)
 
 

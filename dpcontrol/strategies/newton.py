@@ -18,7 +18,9 @@ from dpcontrol.strategies.checks import one_of, positive, whole
 from dpcontrol.strategies.lockstep import Question, run_in_lockstep
 from dpcontrol.strategies.verdict import Ended, NotFinite, summary
 
-REJECTIONS = 10  # steps in a row that do not help, each in a region a quarter as large, are the rounding floor
+REJECTIONS = (
+    10  # steps in a row that do not help, each in a region a quarter as large, are the rounding floor
+)
 
 
 @dataclass(frozen=True)

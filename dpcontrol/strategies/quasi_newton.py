@@ -24,7 +24,9 @@ class LBFGS(Strategy):
     r"""scipy's L-BFGS-B: quasi-Newton steps from the last ``memory`` gradient differences, bounds kept exactly.
 
     Separate scenarios are separate searches that run in lock-step, each with its own line search, and are evaluated
-    as one batch. Wants an exact gradient of a function that is smooth along its line searches; kinks stall it.
+    as one batch. Wants an exact gradient of a function that is smooth along its line searches; kinks stall it. Works
+    in units of the unknown's magnitudes. A trial step that leaves the finite world is counted as a failure and taken
+    back by the line search.
 
     Args:
         iterations: at most this many per instance.
@@ -56,21 +58,28 @@ class LBFGS(Strategy):
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         start = meter.start().cpu().double().numpy()
+        scale = meter.magnitudes().cpu().double().numpy()
+        scale = np.where(scale > 0, scale, 1.0)
         limits = meter.limits()
         boxes: list[Any] = [None] * meter.instances
         if limits is not None:
-            low, high = (side.cpu().double().numpy() for side in limits)
+            low, high = (side.cpu().double().numpy() / scale for side in limits)
             boxes = [scipy.optimize.Bounds(low[i], high[i]) for i in range(meter.instances)]
-        bodies = [self._search(start[i], boxes[i]) for i in range(meter.instances)]
+        bodies = [self._search(start[i], scale[i], boxes[i]) for i in range(meter.instances)]
         return summary(run_in_lockstep(meter, bodies), meter)
 
-    def _search(self, start: np.ndarray, box: Any) -> Callable[[Callable[[Question], Any]], Ended]:
+    def _search(
+        self, start: np.ndarray, scale: np.ndarray, box: Any
+    ) -> Callable[[Callable[[Question], Any]], Ended]:
         def body(ask: Callable[[Question], Any]) -> Ended:
-            def loss_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-                loss, gradient = ask(Question(x.copy()))
+            wall = Wall()
+
+            def loss_and_gradient(y: np.ndarray) -> tuple[float, np.ndarray]:
+                loss, gradient = ask(Question(y * scale))
                 if not np.isfinite(loss):
-                    raise NotFinite
-                return loss, gradient
+                    return wall.stand_in(y)
+                wall.note(y, loss)
+                return loss, gradient * scale
 
             options = {
                 "maxiter": self.iterations,
@@ -82,7 +91,7 @@ class LBFGS(Strategy):
             }
             try:
                 found = scipy.optimize.minimize(
-                    loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=box, options=options
+                    loss_and_gradient, start / scale, jac=True, method="L-BFGS-B", bounds=box, options=options
                 )
             except NotFinite:
                 return Ended("diverged")
@@ -90,3 +99,27 @@ class LBFGS(Strategy):
             return Ended(kinds.get(found.status, "stalled"))
 
         return body
+
+
+class Wall:
+    """Stands in for a loss that is not finite: a steep parabola around the lowest point so far.
+
+    The line search's interpolation needs finite numbers; with these it takes the step back.
+    """
+
+    def __init__(self) -> None:
+        self._lowest = np.inf
+        self._where: np.ndarray | None = None
+
+    def note(self, y: np.ndarray, loss: float) -> None:
+        """Take note of a finite loss."""
+        if loss < self._lowest:
+            self._lowest, self._where = loss, y.copy()
+
+    def stand_in(self, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss and gradient of the parabola."""
+        if self._where is None:
+            raise NotFinite
+        way = y - self._where
+        height = 10.0 * max(abs(self._lowest), 1.0)
+        return self._lowest + height, 2.0 * height * way / max(float(way @ way), np.finfo(float).tiny)

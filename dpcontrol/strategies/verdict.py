@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from dpcontrol.meter import Meter
 from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import Status
@@ -41,8 +39,3 @@ def summary(ended: list[Ended], meter: Meter) -> Status:
     share = "" if len(kinds) == 1 else f"{count} of {len(kinds)} searches: "
     where = f" ({diagnose(meter.problem, meter.best_value())})" if worst == "diverged" else ""
     return Status(worst, f"{share}{SENTENCES[worst]}{where}.")
-
-
-def rows_of(finite: torch.Tensor) -> list[Ended]:
-    """One verdict per instance from whether it stayed finite."""
-    return [Ended("iterations spent" if ok else "diverged") for ok in finite.tolist()]
