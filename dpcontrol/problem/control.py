@@ -96,7 +96,7 @@ def control_problem(
     problem = Problem(
         name=name or _name_of(simulator),
         simulator=system,
-        scenarios=replace(cast, data={**cast.data, **lifted}),
+        scenarios=_with_lifted(cast, lifted),
         horizon=steps,
         unknown=slots,
         objective=bound,
@@ -213,6 +213,19 @@ def gathered(state: Tree, scenarios: Mapping[str, Tree] | Scenarios | None) -> S
     leaf = tree.leaves(state)[0]
     data = {name: tree.to(value, dtype=leaf.dtype, device=leaf.device) for name, value in given.data.items()}
     return Scenarios({"initial_state": state, **data}, given.sampler)
+
+
+def _with_lifted(scenarios: Scenarios, lifted: folds.Data) -> Scenarios:
+    """The scenarios with the data that terms brought along."""
+    own = sorted(name for name, entry in lifted.items() if not entry.shared)
+    if scenarios.sampler is not None and own:
+        raise UsageError(
+            f"{own[0]} was given for each scenario as a tensor, which the sampler cannot draw for fresh ones: put it into "
+            f"the scenarios as an entry, have the sampler draw it, and name it, reach({own[0]!r})."
+        )
+    data = {**scenarios.data, **{name: entry.value for name, entry in lifted.items()}}
+    shared = scenarios.shared | {name for name, entry in lifted.items() if entry.shared}
+    return replace(scenarios, data=data, shared=shared)
 
 
 def start_state(system: Simulator, parameters: Mapping[str, Any], scenarios: Scenarios) -> Tree:

@@ -45,7 +45,14 @@ class Setting(NamedTuple):
     names: tuple[str, ...]
 
 
-Data = dict[str, Tree]
+class Lifted(NamedTuple):
+    """Data that a term moved: leaves ``(scenarios, ...)``, and whether they are the same for every scenario."""
+
+    value: Tree
+    shared: bool
+
+
+Data = dict[str, Lifted]
 
 
 class Objective(abc.ABC):
@@ -231,6 +238,8 @@ def lift(
             f"{wanted} must have the structure of what it is compared with, {tree.describe(template)}; "
             f"found {tree.describe(tensors)}: select the part that counts with of=..."
         )
+    lead = 0 if rows is None else 1
+    shared = all(leaf.ndim <= like.ndim - 1 + lead for leaf, like in _pairs(tensors, template))
     lifted = tree.map(lambda leaf, like: _with_scenarios(leaf, like, wanted, rows), tensors, template)
     if not all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(lifted)):
         raise UsageError(
@@ -239,7 +248,11 @@ def lift(
     name = wanted
     while name in setting.names:
         name += "_"
-    return name, {name: lifted}
+    return name, {name: Lifted(lifted, shared)}
+
+
+def _pairs(first: Tree, second: Tree) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(tree.leaves(first), tree.leaves(second), strict=True))
 
 
 def _with_scenarios(leaf: Tensor, like: Tensor, wanted: str, rows: int | None) -> Tensor:

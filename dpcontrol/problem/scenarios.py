@@ -26,10 +26,12 @@ class Scenarios:
         data: name -> tree of tensors.
         sampler: ``sampler(generator, n)`` draws the same entries for ``n`` fresh scenarios; it is what stochastic
             training takes its minibatches from.
+        shared: entries that are the same for every scenario, which the sampler need not draw.
     """
 
     data: Mapping[str, Tree]
     sampler: Sampler | None = None
+    shared: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         counts = {
@@ -66,10 +68,14 @@ class Scenarios:
                 "this problem has a fixed set of scenarios and nothing to draw from: "
                 "give it scenarios=Scenarios(data, sampler=...)."
             )
-        drawn = self.sampler(generator, n)
+        same = {
+            name: tree.map(lambda leaf: leaf[:1].expand(n, *leaf.shape[1:]), self.data[name])
+            for name in self.shared
+        }
+        drawn = {**same, **self.sampler(generator, n)}
         missing = sorted(set(self.data) - set(drawn))
         if missing:
             raise UsageError(
                 f"the sampler of scenarios must draw {sorted(self.data)}; it left out {missing}."
             )
-        return Scenarios(drawn, self.sampler)
+        return Scenarios(drawn, self.sampler, self.shared)

@@ -123,6 +123,29 @@ def test_the_same_question_asked_for_a_policy():
     torch.testing.assert_close(path.controls[2], expected)
 
 
+def sampled(generator, n):
+    start = torch.rand(n, 2, generator=generator, dtype=F64)
+    return {"initial_state": start, "goal": -start}
+
+
+def test_fresh_scenarios_are_drawn_with_what_is_shared():
+    drawn = sampled(torch.Generator().manual_seed(0), 3)
+    scenarios = dp.Scenarios({"goal": drawn["goal"]}, sampler=sampled)
+    asked = {"initial_state": drawn["initial_state"], "horizon": 3, "control": dp.ControlSequence(2)}
+    step = lambda x, u: x + 0.1 * u  # noqa: E731
+    problem = dp.control_problem(
+        step, objective=dp.reach("goal") + dp.track(torch.ones(4, 2)), scenarios=scenarios, **asked
+    )
+    fresh = problem.with_scenarios(problem.scenarios.draw(torch.Generator().manual_seed(1), 5))
+    z = fresh.start()
+    assert z["control"].shape == (5, 3, 2)
+    start, goal = fresh.scenarios.data["initial_state"], fresh.scenarios.data["goal"]
+    expected = (start - goal).square().sum(1) + 4 * (start - 1).square().sum(1)
+    torch.testing.assert_close(fresh.loss(z), expected)
+    with pytest.raises(dp.UsageError, match="which the sampler cannot draw"):
+        dp.control_problem(step, objective=dp.reach(torch.zeros(3, 2)), scenarios=scenarios, **asked)
+
+
 @pytest.mark.parametrize(
     "make, sentence",
     [
