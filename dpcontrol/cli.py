@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _problem_options(checking)
     checking.add_argument("--seed", type=int, default=0, help="of the point and the directions (default: 0)")
     checking.add_argument("--json", action="store_true", help="print the result as JSON")
+    checking.add_argument("--quiet", action="store_true", help="print nothing; the exit code is the verdict")
     checking.set_defaults(command=_check)
 
     resuming = commands.add_parser("resume", help="go on with an interrupted run or comparison")
@@ -149,7 +150,7 @@ def _solve(options: argparse.Namespace) -> int:
 def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
     solution.plot(folder / "solution.png")
     if as_json:
-        print(json.dumps(_strict([solution.record()]), indent=1))
+        print(json.dumps(_strict(solution.record()), indent=1))
     else:
         print(f"{solution.name} by {solution.strategy}: {solution.status.sentence}")
         print(f"  {'loss':<22}{solution.loss:.8g}")
@@ -210,7 +211,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         rows = [{"unknown": row.slot, "rate": row.rate, "verdict": row.verdict} for row in found.rows]
         print(json.dumps(_strict({"problem": found.problem, "passed": found.passed, "rows": rows}), indent=1))
-    else:
+    elif not options.quiet:
         print(found)
     return 0 if found.passed else FAILED
 

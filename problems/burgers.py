@@ -29,10 +29,10 @@ every method reaches the target. Observation: the whole state; the target is an 
 Objective: effort E = 0.5 sum_{k,i} F_{k,i}^2 over all steps and cells, of each scene (100; 8 in the small size). The
 scenes come from a distribution, so that policies train on fresh ones (``problem.scenarios.draw``).
 
-Metrics, each a ratio of means over the scenes: ``effort_ratio``, E over that of the ground truth force (which is *not*
-optimal); ``force_ratio``, sum |F| over that of the ground truth. Judge by the effort: the sum |F| alone can be gamed
-(do nothing and close the gap at the end: 0.74 in force, 22 in effort). ``target_error``: largest difference from the
-target at the end; zero by construction.
+Metrics: ``effort_ratio``, mean E over the scenes, divided by that of the ground truth force (which is *not* optimal);
+``force_ratio``, the same for sum |F|; ``force``, sum |F| itself (E itself is the loss). Judge by the effort: the sum
+|F| alone can be gamed (do nothing and close the gap at the end: 0.74 in force, 22 in effort). ``target_error``: largest
+difference from the target at the end; zero by construction.
 
 Baselines: ``straight line``, F = (u_target - u)/time left, closes the gap as if nothing else moved;
 ``look ahead``, F = (u_target - u^free_N)/time left, where u^free_N is where the state would end without force.
@@ -97,7 +97,12 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
         scenarios=Scenarios(data, sampler=draw),
         baselines={"straight line": straight_line, "look ahead": look_ahead},
         references={"ground truth": ground_truth},
-        metrics={"effort_ratio": effort_ratio, "force_ratio": force_ratio, "target_error": target_error},
+        metrics={
+            "effort_ratio": effort_ratio,
+            "force_ratio": force_ratio,
+            "force": force,
+            "target_error": target_error,
+        },
         plots={"states and forces": Comparison(scenes)},
         name="burgers",
     )
@@ -145,6 +150,11 @@ def effort_ratio(trajectory: Trajectory, scenario: Mapping[str, Any]) -> tuple[T
 def force_ratio(trajectory: Trajectory, scenario: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """``sum |F|``, and that of the ground truth force; each ``(scenes,)``."""
     return trajectory.controls.abs().sum((0, 2)), HORIZON * scenario["force"].abs().sum(1)
+
+
+def force(trajectory: Trajectory, scenario: Mapping[str, Any]) -> Tensor:
+    """``sum |F|`` of each scene, ``(scenes,)``; the effort itself is the loss."""
+    return trajectory.controls.abs().sum((0, 2))
 
 
 def target_error(trajectory: Trajectory, scenario: Mapping[str, Any]) -> Tensor:

@@ -45,6 +45,9 @@ class Comparison:
         """A table for the terminal, what its numbers are, and the finding in words."""
         lines = self.summaries()
         table = summary.text_table(self.results, lines)
+        zero = [name for name in summary.metric_names(lines) if summary.vanishes(lines, name)]
+        if zero:
+            table += f"\nbelow {summary.ROUNDING:g} everywhere: {', '.join(zero)}"
         return f"{table}\n\n{finding.finding(self.results, lines)}\n{summary.caption(self.results, lines)}"
 
     def plot(self, path: str | Path | None = None) -> Any:

@@ -169,16 +169,12 @@ def status_words(summary: Summary) -> str:
 
 def text_table(results: Results, summaries: Sequence[Summary]) -> str:
     """The table for a terminal."""
-    names = metric_names(summaries)
-    zero = {name: vanishes(summaries, name) for name in names}
+    names = [name for name in metric_names(summaries) if not vanishes(summaries, name)]
     head = ["strategy", *names, "loss", "steps", "gradients", "seconds", "status"]
     rows = [
         [
             summary.label,
-            *(
-                f"< {ROUNDING:g}" if zero[name] else with_interval(summary.metrics.get(name))
-                for name in names
-            ),
+            *(with_interval(summary.metrics.get(name)) for name in names),
             number(summary.loss.value if summary.loss else None, 4),
             amount(summary.simulated_steps),
             amount(summary.gradients),

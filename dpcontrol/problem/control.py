@@ -220,8 +220,8 @@ def _with_lifted(scenarios: Scenarios, lifted: folds.Data) -> Scenarios:
     own = sorted(name for name, entry in lifted.items() if not entry.shared)
     if scenarios.sampler is not None and own:
         raise UsageError(
-            f"{own[0]} was given for each scenario as a tensor, which the sampler cannot draw for fresh ones: put it into "
-            f"the scenarios as an entry, have the sampler draw it, and name it, reach({own[0]!r})."
+            f"{own[0]} was given for each scenario as a tensor, which the sampler cannot draw afresh: put it into the "
+            f"scenarios as an entry, have the sampler draw it, and name it, reach({own[0]!r})."
         )
     data = {**scenarios.data, **{name: entry.value for name, entry in lifted.items()}}
     shared = scenarios.shared | {name for name, entry in lifted.items() if entry.shared}

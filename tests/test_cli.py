@@ -1,0 +1,112 @@
+"""The command line on real problems: what it prints, where it stores, how it ends."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dpcontrol.cli import main
+
+KEYS = {"problem", "strategy", "seed", "loss", "losses", "status", "seconds", "counts", "metrics", "folder"}
+SMALL = ["--size", "small", "--quiet"]
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_list_names_problems_and_strategies(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in (
+        "burgers",
+        "pendulum_swingup",
+        "catalyst_mixing",
+        "lbfgs",
+        "newton_krylov",
+        "cmaes",
+        "baseline",
+    ):
+        assert f"  {name} " in shown
+
+
+def test_solve_prints_one_record_and_stores_the_rest(capsys, outside):
+    asked = [
+        "solve",
+        "burgers",
+        *SMALL,
+        "--strategy",
+        "adjoint",
+        "--set",
+        "iterations=5",
+        "--json",
+        "--seed",
+        "3",
+    ]
+    assert main(asked) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert set(record) >= KEYS and record["strategy"] == "adjoint" and record["seed"] == 3
+    assert (
+        record["counts"] == {"simulated_steps": 8 * 64 * 5, "gradients": 8 * 5} and len(record["losses"]) == 8
+    )
+    assert {"effort_ratio", "force_ratio"} <= set(record["metrics"])
+    for name in ("run.json", "solution.safetensors", "solution.png"):
+        assert (outside / record["folder"] / name).stat().st_size > 0
+    assert main(asked) == 0  # a second run goes to a folder of its own
+    assert json.loads(capsys.readouterr().out)["folder"] != record["folder"]
+
+
+def test_a_budget_and_a_problem_seed_reach_the_run(capsys, outside):
+    asked = ["solve", "linear_quadratic", *SMALL, "--json", "--simulated-steps", "500", "--problem-seed", "2"]
+    assert main([*asked, "--output", "run with spaces"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["counts"]["simulated_steps"] <= 500 and record["budget"]["simulated_steps"] == 500
+    assert json.loads((outside / "run with spaces" / "run.json").read_text())["problem_seed"] == 2
+
+
+def test_compare_prints_records_and_writes_a_report_that_can_be_made_again(capsys, outside):
+    asked = ["compare", "burgers", *SMALL, "--strategies", "baseline,lbfgs,cem", "--seeds", "2", "--json"]
+    assert main([*asked, "--simulated-steps", "20000", "--output", "out", "--workers", "0"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert isinstance(records, list) and all(set(record) >= KEYS for record in records)
+    labels = [record["strategy"] for record in records]
+    assert len(records) == 5 and sum("cem" in label for label in labels) == 2
+    assert all(record["counts"]["simulated_steps"] <= 20000 for record in records)
+    report = outside / "out" / "report.html"
+    assert report.stat().st_size > 100_000
+    report.unlink()
+    assert main(["report", "out"]) == 0
+    shown = capsys.readouterr().out
+    assert report.exists() and "effort_ratio" in shown and "look ahead" in shown
+
+
+def test_check_ends_with_its_verdict(capsys, outside):
+    assert main(["check", "burgers", "--size", "small"]) == 0
+    assert "the gradient is right" in capsys.readouterr().out
+    assert main(["check", "linear_quadratic", "--size", "small", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert main(["check", "burgers", *SMALL]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failed_run_has_its_exit_code(capsys, outside):
+    (outside / "failing.py").write_text(
+        '"""It always blows up."""\n'
+        "import torch\n"
+        "import dpcontrol as dp\n"
+        "def problem(*, size='full', seed=0):\n"
+        "    return dp.control_problem(lambda x, u: 1e200 * x + u, initial_state=torch.ones(1, 1).double(),\n"
+        "        horizon=3, objective=dp.reach(torch.zeros(1)), control=dp.ControlSequence(1))\n"
+    )
+    assert main(["solve", "failing.py", "--quiet"]) == 1
+    assert "not finite from step 2 in scenario 0" in capsys.readouterr().out
+
+
+def test_python_dash_m_is_the_same_program(outside):
+    found = subprocess.run(
+        [sys.executable, "-m", "dpcontrol", "list"], capture_output=True, text=True, check=True
+    )
+    assert "burgers" in found.stdout and found.stderr == ""
