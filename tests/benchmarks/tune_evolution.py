@@ -85,7 +85,9 @@ def settings(name: str, problem: Problem) -> list[dict[str, Any]]:
     """What was tried. (A first, wider sweep on the scenes ruled out the full space and ``cmaes`` with ``sigma=1``.)"""
     burgers_like = problem.name == "burgers"
     if name == "cmaes":
-        bases, sigmas = ((15, 25, 32, 40), (0.1, 0.2)) if burgers_like else ((8, 15, 30, None), (0.1, 0.3, 1.0))
+        bases, sigmas = (
+            ((15, 25, 32, 40), (0.1, 0.2)) if burgers_like else ((8, 15, 30, None), (0.1, 0.3, 1.0))
+        )
         return [
             {"basis": basis, "sigma": sigma, "population": population}
             for basis, sigma, population in itertools.product(bases, sigmas, (8, 14))

@@ -34,7 +34,8 @@ def double_integrator(count=1):
         initial_state=start,
         horizon=50,
         objective=cost(
-            stage=lambda x, u, t: x.square().sum(1) + 0.1 * u.square().sum(1), terminal=lambda x: x.square().sum(1)
+            stage=lambda x, u, t: x.square().sum(1) + 0.1 * u.square().sum(1),
+            terminal=lambda x: x.square().sum(1),
         ),
         control=ControlSequence((1,)),
         name="double_integrator",
@@ -113,7 +114,12 @@ def interrupted_and_resumed(problem, strategy, path, monkeypatch, *, after, budg
             raise KeyboardInterrupt
 
     first = run(
-        problem, strategy, budget=budget, seed=seed, callback=interrupt, folder=RunFolder(path, {"seed": seed})
+        problem,
+        strategy,
+        budget=budget,
+        seed=seed,
+        callback=interrupt,
+        folder=RunFolder(path, {"seed": seed}),
     )
     assert first.status.kind == "interrupted"
     again = RunFolder(path, {"seed": seed}, resume=True)

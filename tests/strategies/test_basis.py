@@ -36,7 +36,10 @@ def test_all_modes_span_the_whole_space():
 
 
 def test_every_leaf_takes_part_and_parameters_are_kept_whole():
-    layout = {"control": (torch.zeros(20, dtype=F64), torch.zeros(20, dtype=F64)), "parameters": {"k": torch.ones(3)}}
+    layout = {
+        "control": (torch.zeros(20, dtype=F64), torch.zeros(20, dtype=F64)),
+        "parameters": {"k": torch.ones(3)},
+    }
     B = matrix(layout, 6)
     assert B.shape == (43, 9)
     assert (B.abs().sum(1) > 0).all()

@@ -33,7 +33,8 @@ def regulated(**fields):
     """A double integrator with two laws and bounds that one of them runs into."""
     keywords = {
         "objective": cost(
-            stage=lambda x, u, t: x.square().sum(1) + 0.1 * u.square().sum(1), terminal=lambda x: x.square().sum(1)
+            stage=lambda x, u, t: x.square().sum(1) + 0.1 * u.square().sum(1),
+            terminal=lambda x: x.square().sum(1),
         ),
         "control": ControlSequence((1,), low=-1.5, high=1.5),
         "baselines": {
@@ -143,7 +144,9 @@ def test_names_find_strategies_and_options_their_fields():
         resolve("simplex")
     with pytest.raises(UsageError, match="there is no strategy called 3"):
         resolve(3)
-    with pytest.raises(UsageError, match="strategy adjoint has no option 'learning_rte'; did you mean learning_rate"):
+    with pytest.raises(
+        UsageError, match="strategy adjoint has no option 'learning_rte'; did you mean learning_rate"
+    ):
         resolve("adjoint", {"learning_rte": 0.1})
     with pytest.raises(UsageError, match="LBFGS has no option 'step'"):
         resolve(LBFGS(), {"step": 1})

@@ -47,7 +47,9 @@ def test_resume_equals_uninterrupted(strategy, tmp_path, monkeypatch):
     rows = len(whole.history["loss"])
     assert rows > 5
     after = min(7, rows - 2)
-    resumed = interrupted_and_resumed(problem, strategy, tmp_path / "run", monkeypatch, after=after, budget=budget)
+    resumed = interrupted_and_resumed(
+        problem, strategy, tmp_path / "run", monkeypatch, after=after, budget=budget
+    )
     same(whole, resumed)
 
 
@@ -67,7 +69,9 @@ def test_same_seed_same_result_whatever_else_draws(strategy):
 
 
 @each
-@pytest.mark.parametrize("limit", [Budget(simulated_steps=1717), Budget(simulated_steps=5000), Budget(gradients=47)])
+@pytest.mark.parametrize(
+    "limit", [Budget(simulated_steps=1717), Budget(simulated_steps=5000), Budget(gradients=47)]
+)
 def test_budgets_are_never_exceeded(strategy, limit):
     solution = run(double_integrator(3), strategy, budget=limit)
     if limit.simulated_steps is not None:
@@ -126,7 +130,9 @@ def test_one_number_can_be_searched():
 
 
 def test_losses_that_are_not_finite_are_ranked_last():
-    problem = static(lambda u, number: (u - 2).square().sum(1) + torch.where(u[:, 0] > 2.0, torch.inf, 0.0), 2)
+    problem = static(
+        lambda u, number: (u - 2).square().sum(1) + torch.where(u[:, 0] > 2.0, torch.inf, 0.0), 2
+    )
     for strategy in (CMAES(restarts=0), CEM(population=60)):
         solution = run(problem, strategy, seed=1)
         assert solution.loss < 1e-4
