@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dpcontrol.checking import check_gradient as check_gradient
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.engine import Auto as Auto
     from dpcontrol.engine import Checkpointed as Checkpointed
     from dpcontrol.engine import Full as Full
     from dpcontrol.engine import StopGradient as StopGradient
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import inference_problem as inference_problem
     from dpcontrol.problem import misfit as misfit
     from dpcontrol.problem import penalty as penalty
+    from dpcontrol.problem import plan_gradient as plan_gradient
     from dpcontrol.problem import reach as reach
     from dpcontrol.problem import track as track
     from dpcontrol.results import Counts as Counts
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 ROOMS = {
     "checking": ("check_gradient",),
     "comparison": ("Comparison", "compare"),
-    "engine": ("Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
+    "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (
         "ControlSequence",
@@ -80,6 +82,7 @@ ROOMS = {
         "inference_problem",
         "misfit",
         "penalty",
+        "plan_gradient",
         "reach",
         "track",
     ),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import Checkpointed
+from dpcontrol.engine.memory import physical_bytes
 from dpcontrol.engine.schedule import Plan, plan, split
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
@@ -70,7 +71,7 @@ def checkpointed_scan(
         out, shape["output"] = tree.split_tensors(output)
         return tuple(leaves), tuple(out)
 
-    size = sum(leaf.numel() * leaf.element_size() for leaf in flat_carry)
+    size = physical_bytes(flat_carry)
     loop = Loop(step, plan(length, mode.states(size, length)), len(flat_carry), len(flat_inputs))
     _refuse_captured(loop, flat_carry, flat_inputs, flat_constants)
     found = _Scan.apply(loop, *flat_carry, *flat_inputs, *flat_constants)

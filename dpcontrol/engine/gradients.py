@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -66,6 +67,37 @@ class Checkpointed(GradientMode):
         if count < 1:
             raise UsageError(f"memory {self.memory!r} holds no state of {state_bytes} bytes; allow more.")
         return int(count)
+
+
+@dataclass(frozen=True)
+class Auto(GradientMode):
+    """:class:`Full` where it fits, else :class:`Checkpointed` with as many states as fit: decided loop by loop.
+
+    What ``Full`` would keep is measured on the loop's first steps, which are run once more for that. Inside of
+    ``torch.func`` transforms it cannot be measured: states are stored there. Both modes give the same gradient to
+    rounding, so where memory is scarce the last digits may depend on how much of it was free; with ``memory=...`` they
+    do not.
+
+    Args:
+        memory: how much may be taken, in bytes or in words; by default a fraction of what is available at that moment.
+        fraction: that fraction, above 0 and at most 1.
+    """
+
+    memory: str | int | None = None
+    fraction: float = 0.5
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.memory is not None:
+            in_bytes(self.memory)
+        if not isinstance(self.fraction, (int, float)) or not 0 < self.fraction <= 1:
+            raise UsageError(
+                f"Auto(fraction=...) must be a number above 0 and at most 1; found {self.fraction!r}."
+            )
+
+    def room(self, available: Callable[[], int]) -> int:
+        """How many bytes may be taken; ``available`` is asked only if that was not given."""
+        return in_bytes(self.memory) if self.memory is not None else int(self.fraction * available())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from dpcontrol import tree
 from dpcontrol.engine.checkpointing import checkpointed_scan
-from dpcontrol.engine.gradients import Checkpointed, Full, GradientMode, StopGradient, TruncatedBPTT
+from dpcontrol.engine.gradients import Auto, Checkpointed, Full, GradientMode, StopGradient, TruncatedBPTT
+from dpcontrol.engine.memory import choose
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -38,11 +39,9 @@ def scan(
         there was no step).
     """
     mode = Full() if gradient is None else gradient
-    rows: list[Any] = tree.unbind(inputs) if tree.leaves(inputs) else [None] * length
-    if len(rows) != length:
-        raise UsageError(
-            f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step."
-        )
+    rows = unbound(inputs, length)
+    if isinstance(mode, Auto):
+        mode = choose(mode, body, carry, rows, constants)
     if isinstance(mode, Checkpointed) and length > 0:
         return checkpointed_scan(body, carry, inputs, length, constants, mode)
     outputs = []
@@ -54,6 +53,20 @@ def scan(
     if not outputs or not tree.leaves(outputs[0]):
         return carry, None
     return carry, tree.stack(outputs)
+
+
+def unbound(inputs: Tree, length: int) -> list[Any]:
+    """The rows of a loop's inputs, one per step.
+
+    Raises:
+        UsageError: if there are more or fewer.
+    """
+    rows: list[Any] = tree.unbind(inputs) if tree.leaves(inputs) else [None] * length
+    if len(rows) != length:
+        raise UsageError(
+            f"the inputs of a loop of {length} steps have {len(rows)} rows; give one row per step."
+        )
+    return rows
 
 
 def _window(mode: GradientMode, length: int) -> int:

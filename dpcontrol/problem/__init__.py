@@ -6,6 +6,7 @@ from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal
+from dpcontrol.problem.planning import GradientPlan, plan_gradient
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
 from dpcontrol.problem.slots import ControlSequence, InitialState, ObservationScale, Parameters, Policy
@@ -18,6 +19,7 @@ __all__ = [
     "Demand",
     "Episode",
     "Gaussian",
+    "GradientPlan",
     "InitialState",
     "LogNormal",
     "ObservationScale",
@@ -39,6 +41,7 @@ __all__ = [
     "inference_problem",
     "misfit",
     "penalty",
+    "plan_gradient",
     "reach",
     "reset",
     "scene_generator",

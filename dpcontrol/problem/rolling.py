@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import GradientMode
-from dpcontrol.engine.scan import scan
+from dpcontrol.engine.scan import Body, scan
 from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
@@ -68,6 +68,61 @@ def open_problem(
     return course, position, inputs, data
 
 
+@dataclass(frozen=True)
+class Loop:
+    """The free steps of a problem, ready to be run: arguments of :func:`dpcontrol.engine.scan.scan`.
+
+    The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``.
+    """
+
+    body: Body
+    carry: Tree
+    inputs: Tree
+    steps: int
+    constants: Tree
+
+
+def open_loop(
+    problem: Rollable,
+    z: Mapping[str, Tree],
+    scenarios: Tensor | None = None,
+    *,
+    plant: bool = False,
+    keep: bool = False,
+    residuals: bool = False,
+    law: Law | None = None,
+    nudges: Tree = None,
+) -> tuple[Course, Loop, Tree]:
+    """The course and the loop that :func:`roll` runs, not yet run, and the noise ``(horizon, scenarios, ...)``."""
+    course, position, inputs, data = open_problem(problem, z, scenarios, plant=plant)
+    steps = problem.free_steps
+    closed_loop = law is not None or inputs.law is not None
+    noise = _by_step(data.get("noise"))
+    controls = None if closed_loop else _by_step(inputs.controls)
+
+    def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
+        state, memories, loss = carry
+        control, disturbance, nudge = row if row is not None else (None, None, None)
+        state = _moved(state, nudge)
+        here = course.with_constants(constants)
+        if closed_loop:
+            acting = law or problem.unknown.place(here.frame.z, inputs).law
+            assert acting is not None
+            control = acting(state, k * here.simulator.dt, here.frame.scenario)
+        rows = None
+        if residuals:
+            rows = folds.residual_rows(
+                course.objective, here.moment(state, control, k), here.frame, last=False
+            )
+        after, cost = courses.step(here, Position(state, memories, k), control, disturbance)
+        loss = loss if cost is None else loss + cost
+        return (after.state, after.memories, loss), ((after.state, control) if keep else None, rows)
+
+    rows = controls, *(tree.map(lambda leaf: leaf[:steps], value) for value in (noise, nudges))
+    carry = position.state, position.memories, courses.total(like=position.state)
+    return course, Loop(body, carry, rows, steps, course.constants()), noise
+
+
 def roll(
     problem: Rollable,
     z: Mapping[str, Tree],
@@ -77,6 +132,7 @@ def roll(
     keep: bool = False,
     residuals: bool = False,
     law: Law | None = None,
+    nudges: Tree = None,
 ) -> Rolled:
     """Roll a problem out under ``z`` (or, for its free steps, under a feedback ``law`` instead).
 
@@ -86,43 +142,17 @@ def roll(
         plant: run the system that the answer is judged on.
         keep: return the trajectory.
         residuals: return the residuals ``(scenarios, entries)`` of a sum of squares.
+        nudges: added to the states ``x_k``, ``k = 0 .. free_steps``, leaves ``(free_steps + 1, scenarios, ...)``: the
+            gradient of a loss in them at zero is its adjoint.
     """
-    course, position, inputs, data = open_problem(problem, z, scenarios, plant=plant)
-    steps = problem.free_steps
-    closed_loop = law is not None or inputs.law is not None
-    noise = _by_step(data.get("noise"))
-    free_noise = tree.map(lambda leaf: leaf[:steps], noise)
-    controls = None if closed_loop else _by_step(inputs.controls)
-
-    def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
-        state, memories, loss = carry
-        here, control = course.with_constants(constants), None
-        if closed_loop:
-            acting = law or problem.unknown.place(here.frame.z, inputs).law
-            assert acting is not None
-            control = acting(state, k * here.simulator.dt, here.frame.scenario)
-        else:
-            control = row[0] if row is not None else None
-        rows = None
-        if residuals:
-            rows = folds.residual_rows(
-                course.objective, here.moment(state, control, k), here.frame, last=False
-            )
-        disturbance = row[1] if row is not None else None
-        after, cost = courses.step(here, Position(state, memories, k), control, disturbance)
-        loss = loss if cost is None else loss + cost
-        return (after.state, after.memories, loss), ((after.state, control) if keep else None, rows)
-
-    zero = courses.total(like=position.state)
-    start = position.state
-    carry, kept = scan(
-        body,
-        (start, position.memories, zero),
-        (controls, free_noise),
-        steps,
-        constants=course.constants(),
-        gradient=problem.gradient,
+    course, loop, noise = open_loop(
+        problem, z, scenarios, plant=plant, keep=keep, residuals=residuals, law=law, nudges=nudges
     )
+    steps, (start, _, zero) = loop.steps, loop.carry
+    carry, kept = scan(
+        loop.body, loop.carry, loop.inputs, steps, constants=loop.constants, gradient=problem.gradient
+    )
+    carry = _moved(carry[0], tree.map(lambda leaf: leaf[steps], nudges)), *carry[1:]
     position, loss = Position(carry[0], carry[1], steps), carry[2]
     path, stage_rows = kept if kept is not None else (None, None)
     rows = [row.transpose(0, 1).reshape(len(zero), -1) for row in stage_rows or []]
@@ -148,6 +178,10 @@ def roll(
         whole = whole if states is None else tree.map(lambda a, b: torch.cat([a, b]), whole, states)
         trajectory = Trajectory(whole, acted, times(problem.horizon, course.simulator.dt, like=start))
     return Rolled(loss, trajectory, torch.cat(rows, 1) if rows else None)
+
+
+def _moved(state: Tree, nudge: Tree) -> Tree:
+    return state if nudge is None else tree.map(lambda leaf, by: leaf + by, state, nudge)
 
 
 def _by_step(value: Tree) -> Tree:
