@@ -15,22 +15,39 @@ from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
-WIDTHS = tuple(10.0**-power for power in (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0))
-PASSING_RATE = 1.9
+WIDTHS = tuple(10.0 ** (-half / 2) for half in range(13))
+PROBING_WIDTHS = (-1e-8, -5e-9, 5e-9, 1e-8)
+DIFFERENCE_WIDTHS = (1e-3, 1e-4, 1e-5, 1e-6)
+PASSING_RATE, PASSING_HESSIAN_RATE = 1.9, 2.9
 
 
 @dataclass(frozen=True)
 class TaylorRow:
-    """Remainders ``|J(z + h d) - J(z) - h J'(z) d|`` of one slot over widths ``h``, and the rate at which they fall."""
+    """Remainders of one slot over widths ``h``, and the rates at which they fall.
+
+    Attributes:
+        value_remainders: ``|J(z + h d) - J(z)|``.
+        remainders: ``|J(z + h d) - J(z) - h J'(z) d|``.
+        hessian_remainders: ``|J(z + h d) - J(z) - h J'(z) d - h^2 / 2 d J''(z) d|``; empty if there is no ``J''``.
+        value_rate, rate, hessian_rate: 1, 2 and 3 are expected; NaN where all is rounding.
+        slope: ``J'(z) d``; ``curvature``: ``d J''(z) d``.
+        verdict: on the gradient.
+        hessian: on the Hessian: ``right``, ``quadratic`` (the third remainder is rounding), ``not smooth`` (right
+            here, but its derivative jumps nearby), ``not there``, ``WRONG``.
+    """
 
     slot: str
     widths: tuple[float, ...]
     value_remainders: tuple[float, ...]
     remainders: tuple[float, ...]
+    hessian_remainders: tuple[float, ...]
     value_rate: float
     rate: float
+    hessian_rate: float
     slope: float
+    curvature: float
     verdict: str
+    hessian: str
 
 
 @dataclass(frozen=True)
@@ -43,28 +60,41 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether every slot's gradient is right."""
-        return all(row.verdict != "wrong" for row in self.rows)
+        """Whether every slot's gradient is right, and no Hessian wrong."""
+        return all(row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows)
 
     def __str__(self) -> str:
-        head = f"{'unknown':<24}{'rate of value':>15}{'rate of gradient':>18}{'slope':>13}  verdict"
-        lines = [f"Taylor test of {self.problem} (expected rates: 1 and 2)", head, "-" * len(head)]
+        titles = f"{'rate of value':>15}{'rate of gradient':>18}{'rate of Hessian':>17}{'slope':>13}"
+        head = f"{'unknown':<24}{titles}  verdict"
+        lines = [f"Taylor test of {self.problem} (expected rates: 1, 2 and 3)", head, "-" * len(head)]
         lines += [
-            f"{row.slot:<24}{row.value_rate:>15.3f}{row.rate:>18.3f}{row.slope:>13.4g}  {row.verdict}"
+            f"{row.slot:<24}{row.value_rate:>15.3f}{row.rate:>18.3f}{_hessian_entry(row):>17}"
+            f"{row.slope:>13.4g}  {row.verdict}"
             for row in self.rows
         ]
-        return "\n".join(
-            [*lines, self.finite, f"verdict: the gradient is {'right' if self.passed else 'WRONG'}"]
-        )
+        return "\n".join([*lines, self.finite, f"verdict: {self._sentence()}"])
+
+    def _sentence(self) -> str:
+        if any(row.verdict == "wrong" for row in self.rows):
+            return "the gradient is WRONG"
+        wrong = [row.slot for row in self.rows if row.hessian == "WRONG"]
+        if wrong:
+            return (
+                f"the gradient is right, the second derivative in {', '.join(wrong)} is WRONG: "
+                "take no strategy of Newton's kind"
+            )
+        return "the gradient is right"
 
 
 def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> GradientCheck:
     """Taylor test of the gradient in every slot of the unknown, in float64, in a random direction.
 
-    With the gradient ``J'``, ``|J(z + h d) - J(z)| = O(h)`` and ``|J(z + h d) - J(z) - h J'(z) d| = O(h^2)``. The rates
-    are read off the best decade of widths above the rounding floor. A remainder at the rounding floor for every width
-    (a linear or quadratic loss may do that) counts as right; a kink near the point shows as ``kinked`` where a central
-    difference still agrees with the slope.
+    With the gradient ``J'`` and the Hessian ``J''`` (by exact Hessian products), ``|J(z + h d) - J(z)| = O(h)``,
+    ``|J(z + h d) - J(z) - h J'(z) d| = O(h^2)`` and, where the scheme is smooth, ``O(h^3)`` with
+    ``h^2 / 2 d J''(z) d`` taken off as well. Widths are searched from one typical magnitude down to a millionth of it;
+    rates are read off the last ones above the rounding floor, which is measured. A remainder at the floor for every
+    width (a linear or quadratic loss may do that) counts as right; a kink near the point shows as ``kinked`` or
+    ``not smooth`` where central differences still agree with slope and curvature.
 
     Args:
         problem: what to check; it is not changed.
@@ -104,15 +134,37 @@ def in_double(problem: Problem) -> Problem:
 def _row(meter: Meter, slot: str, point: Tensor, direction: Tensor) -> TaylorRow:
     losses, gradients = meter.values_and_gradients(point)
     value, slope = float(losses.sum()), float((gradients * direction).sum())
-    first, second = [], []
-    for h in WIDTHS:
-        moved = float(meter.values(point + h * direction).sum())
-        first.append(abs(moved - value))
-        second.append(abs(moved - value - h * slope))
-    floor = 1e3 * torch.finfo(torch.float64).eps * max(abs(value), 1e-300)
-    value_rate, rate = _best_rate(first, floor), _best_rate(second, floor)
+    curvature = _curvature(meter, point, direction)
+    moved = [float(meter.values(point + h * direction).sum()) for h in (*WIDTHS, *PROBING_WIDTHS)]
+    probes = torch.tensor([*moved[len(WIDTHS) :], value], dtype=torch.float64)
+    floor = max(1e3 * torch.finfo(torch.float64).eps * abs(value), 10 * _roughness(probes - value), 1e-300)
+    pairs = list(zip(WIDTHS, moved, strict=False))
+    first = [abs(there - value) for _, there in pairs]
+    second = [abs(there - value - h * slope) for h, there in pairs]
+    third = [abs(there - value - h * slope - h * h / 2 * curvature) for h, there in pairs]
+    rate, hessian_rate = _rate(second, floor, 2.0), _rate(third, floor, 3.0)
     verdict = _verdict(meter, point, direction, slope, second, floor, rate)
-    return TaylorRow(slot, WIDTHS, tuple(first), tuple(second), value_rate, rate, slope, verdict)
+    return TaylorRow(
+        slot,
+        WIDTHS,
+        tuple(first),
+        tuple(second),
+        tuple(third) if math.isfinite(curvature) else (),
+        _rate(first, floor, 1.0),
+        rate,
+        hessian_rate,
+        slope,
+        curvature,
+        verdict,
+        _hessian(meter, point, direction, (slope, curvature), third, floor, hessian_rate),
+    )
+
+
+def _roughness(values: Tensor) -> float:
+    """By how much values at the probing widths and at 0 differ from a straight line: that is rounding."""
+    widths = torch.tensor([*PROBING_WIDTHS, 0.0], dtype=torch.float64)
+    line = (widths * values).sum() / widths.square().sum() * widths + values.mean()
+    return float((values - line).abs().max())
 
 
 def _verdict(
@@ -130,22 +182,82 @@ def _verdict(
         return "right (the loss is linear here)"
     if rate >= PASSING_RATE:
         return "right"
-    h = 1e-6
-    ahead, behind = (float(meter.values(point + side * h * direction).sum()) for side in (1, -1))
-    central = (ahead - behind) / (2 * h)
-    close = abs(central - slope) <= 1e-4 * max(abs(central), abs(slope)) + floor / h
-    return "right (kinked: the rate is below 2, a central difference agrees)" if close else "wrong"
+    close = False
+    for h in (1e-4, 1e-5, 1e-6, 1e-7):
+        ahead, behind = (float(meter.values(point + side * h * direction).sum()) for side in (1, -1))
+        central = (ahead - behind) / (2 * h)
+        close |= abs(central - slope) <= 1e-6 * max(abs(central), abs(slope)) + floor / h
+    if not close:
+        return "wrong"
+    why = "too little above rounding" if math.isnan(rate) else "kinked: the rate is below 2"
+    return f"right ({why}, a central difference agrees)"
 
 
-def _best_rate(remainders: list[float], floor: float) -> float:
-    """The steepest fall over two neighbouring widths, among remainders above the rounding floor; NaN if none is."""
-    usable = [i for i, value in enumerate(remainders) if value > floor]
-    rates = [
-        math.log(remainders[i] / remainders[i + 2]) / math.log(WIDTHS[i] / WIDTHS[i + 2])
-        for i in usable
-        if i + 2 in usable
-    ]
-    return sorted(rates)[len(rates) // 2] if rates else math.nan
+def _curvature(meter: Meter, point: Tensor, direction: Tensor) -> float:
+    """``d J'' d``; NaN where the system cannot be differentiated twice."""
+    try:
+        return float((meter.hessian_products(point, direction) * direction).sum())
+    except RuntimeError as error:  # torch has no type of its own for a missing derivative
+        if "twice" in str(error) or "not implemented" in str(error):
+            return math.nan
+        raise
+
+
+def _hessian(
+    meter: Meter,
+    point: Tensor,
+    direction: Tensor,
+    derivatives: tuple[float, float],
+    remainders: list[float],
+    floor: float,
+    rate: float,
+) -> str:
+    """See :class:`TaylorRow`. Where the rate is below 3, differences of gradients tell a kink from a mistake."""
+    slope, curvature = derivatives
+    if not (math.isfinite(curvature) and math.isfinite(slope)):
+        return "not there"
+    if all(remainder <= floor for remainder in remainders):
+        return "quadratic"
+    if rate >= PASSING_HESSIAN_RATE:
+        return "right"
+    rounding = 1e4 * torch.finfo(torch.float64).eps
+    for h in DIFFERENCE_WIDTHS:
+        ahead, behind = (
+            meter.values_and_gradients(point + side * h * direction)[1] * direction for side in (1, -1)
+        )
+        size = float(ahead.abs().sum())
+        central = float((ahead - behind).sum()) / (2 * h)
+        if abs(central - curvature) <= 1e-3 * max(abs(central), abs(curvature)) + rounding * size / h:
+            return "right" if math.isnan(rate) else "not smooth"
+    return "WRONG"
+
+
+def _hessian_entry(row: TaylorRow) -> str:
+    if row.hessian == "right" and not math.isnan(row.hessian_rate):
+        return f"{row.hessian_rate:.3f}"
+    return row.hessian
+
+
+def _rate(remainders: list[float], floor: float, expected: float) -> float:
+    """The rate at which remainders fall with the width, just above the rounding floor; NaN if too few are above it.
+
+    Rates are taken over a decade each. Of the last two decades above the floor, where a small mistake shows, the
+    stretch of one and a half decades counts that comes closest to what is expected: a kink may lie in another.
+    """
+    usable = [math.isfinite(value) and value > floor for value in remainders]
+    stretches = []
+    for i in range(len(remainders) - 3):
+        if all(usable[i : i + 4]):
+            both = [_fall(remainders, i), _fall(remainders, i + 1)]
+            stretches.append((max(abs(rate - expected) for rate in both), sum(both) / 2))
+    if stretches:
+        return min(stretches[-2:])[1]
+    decades = [_fall(remainders, i) for i in range(len(remainders) - 2) if all(usable[i : i + 3])]
+    return decades[-1] if decades else math.nan
+
+
+def _fall(remainders: list[float], i: int) -> float:
+    return math.log(remainders[i] / remainders[i + 2]) / math.log(WIDTHS[i] / WIDTHS[i + 2])
 
 
 def _mask(meter: Meter, slot: str) -> Tensor:

@@ -209,7 +209,16 @@ def _check(options: argparse.Namespace) -> int:
     problem = catalogue.find(options.problem).build(size=options.size, seed=options.problem_seed)
     found = check_gradient(problem, seed=options.seed)
     if options.json:
-        rows = [{"unknown": row.slot, "rate": row.rate, "verdict": row.verdict} for row in found.rows]
+        rows = [
+            {
+                "unknown": row.slot,
+                "rate": row.rate,
+                "verdict": row.verdict,
+                "hessian_rate": row.hessian_rate,
+                "hessian": row.hessian,
+            }
+            for row in found.rows
+        ]
         print(json.dumps(_strict({"problem": found.problem, "passed": found.passed, "rows": rows}), indent=1))
     elif not options.quiet:
         print(found)

@@ -208,7 +208,9 @@ class Meter:
             point = x.detach().requires_grad_()
             losses = self._losses(point, which)
             gradient = torch.autograd.grad(losses.sum(), point, create_graph=True)[0]
-            product = torch.autograd.grad((gradient * v.detach()).sum(), point)[0]
+            if not gradient.requires_grad:  # a linear loss
+                return [losses.detach(), torch.zeros_like(point)]
+            product = torch.autograd.grad((gradient * v.detach()).sum(), point, materialize_grads=True)[0]
             return [losses.detach(), product]
 
         return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dpcontrol as dp
+from dpcontrol.catalogue import find, names
 from dpcontrol.sim import FunctionSimulator
 
 F64 = torch.float64
@@ -96,3 +97,81 @@ def test_a_black_box_has_nothing_to_check():
 def test_states_that_blow_up_are_located():
     check = dp.check_gradient(posed(lambda x, u: 1e80 * x + u))
     assert "NOT FINITE from step 4" in check.finite
+
+
+def test_the_hessian_of_a_smooth_scheme_has_rate_three():
+    (row,) = dp.check_gradient(posed(smooth)).rows
+    assert row.hessian == "right" and row.hessian_rate == pytest.approx(3, abs=0.05)
+    assert len(row.hessian_remainders) == len(row.widths)
+
+
+def test_a_quadratic_loss_leaves_nothing_but_rounding():
+    check = dp.check_gradient(posed(lambda x, u: 0.9 * x + 0.1 * u))
+    assert check.rows[0].hessian == "quadratic" and check.passed
+    linear = dp.check_gradient(posed(lambda x, u: x + 0.1 * u, dp.cost(terminal=lambda x: x.sum(1))))
+    assert linear.rows[0].hessian == "quadratic" and linear.rows[0].curvature == 0
+
+
+class HalfForgotten(torch.autograd.Function):
+    """x^3 with the right derivative, whose own derivative is forgotten."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, above):
+        return 3 * ctx.saved_tensors[0].detach() ** 2 * above
+
+
+def test_torch_drops_what_can_be_differentiated_once_only_and_the_check_sees_it():
+    class Once(HalfForgotten):
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, above):
+            return 3 * ctx.saved_tensors[0] ** 2 * above
+
+    check = dp.check_gradient(posed(lambda x, u: x + 0.1 * (u - Once.apply(x))))
+    assert check.rows[0].verdict == "right" and check.rows[0].hessian == "WRONG"
+
+
+def test_a_missing_second_derivative_is_no_mistake():
+    def distance(x):  # torch has no second derivative of it
+        return torch.cdist(x[:, None, :], torch.full((1, 1, 2), 3.0, dtype=x.dtype), p=3.0)[:, 0]
+
+    check = dp.check_gradient(posed(lambda x, u: x + 0.1 * (u - distance(x))))
+    assert check.passed and check.rows[0].hessian == "not there" and check.rows[0].hessian_remainders == ()
+
+
+def test_a_gradient_that_is_off_by_a_little_is_found():
+    """A part in ten thousand shows in the small widths only."""
+
+    class Off(HalfForgotten):
+        @staticmethod
+        def backward(ctx, above):
+            return 3.0003 * ctx.saved_tensors[0] ** 2 * above
+
+    check = dp.check_gradient(posed(lambda x, u: x + 0.1 * (u - Off.apply(x))))
+    assert not check.passed and check.rows[0].verdict == "wrong"
+
+
+def test_a_kinked_derivative_is_not_smooth_and_not_wrong():
+    """Once continuously differentiable: the curvature jumps wherever a state changes its sign."""
+    generator = torch.Generator().manual_seed(1)
+    problem = dp.control_problem(
+        lambda x, u: x + 0.2 * (u - x * x.abs()),
+        initial_state=0.01 * torch.randn(400, 2, generator=generator, dtype=F64),
+        horizon=4,
+        objective=dp.reach(torch.ones(2)),
+        control=dp.ControlSequence(2),
+    )
+    (row,) = dp.check_gradient(problem).rows
+    assert row.verdict == "right" and row.hessian == "not smooth"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", names())
+def test_every_problem_of_the_catalogue_passes(name, seed):
+    check = dp.check_gradient(find(name).build(size="small"), seed=seed)
+    assert check.passed and all(row.rate > 1.9 and row.hessian != "not there" for row in check.rows)
