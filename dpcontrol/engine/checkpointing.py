@@ -228,7 +228,7 @@ class _Backward:
         wanted = (*(True for _ in state), *self.wants_inputs, *self.wants_constants)
         with torch.enable_grad():
             arguments = [
-                leaf.detach().requires_grad_(want and leaf.is_floating_point())
+                leaf.detach().requires_grad_(want and (leaf.is_floating_point() or leaf.is_complex()))
                 for leaf, want in zip((*state, *row, *self.constants), wanted, strict=True)
             ]
             after, out = self.loop.step(*self.loop.parts(tuple(arguments)), k)

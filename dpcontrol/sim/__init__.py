@@ -3,10 +3,13 @@
 from dpcontrol.sim.base import Simulator, Substeps, align
 from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
+from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
+from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.function import FunctionSimulator, Steady
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
+from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
 from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
 from dpcontrol.sim.lotka_volterra import LotkaVolterra
 from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
@@ -15,6 +18,8 @@ from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, 
 from dpcontrol.sim.van_der_pol import VanDerPol
 
 __all__ = [
+    "ETDRK2",
+    "ETDRK4",
     "EULER",
     "HEUN",
     "MIDPOINT",
@@ -24,10 +29,12 @@ __all__ = [
     "VERLET",
     "CartPole",
     "DiscreteLinear",
+    "ExponentialScheme",
     "FiniteVolumeBurgers",
     "FunctionSimulator",
     "FunctionSystem",
     "HybridSimulator",
+    "KuramotoSivashinsky",
     "LinearSystem",
     "LotkaVolterra",
     "Partitioned",
@@ -35,6 +42,7 @@ __all__ = [
     "SemiLagrangianBurgers",
     "SeparableSystem",
     "Simulator",
+    "SpectralBurgers",
     "Steady",
     "Substeps",
     "System",
