@@ -7,6 +7,7 @@ from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
@@ -15,6 +16,7 @@ from dpcontrol.sim.lotka_volterra import LotkaVolterra
 from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
 from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
+from dpcontrol.sim.smoke import Smoke
 from dpcontrol.sim.van_der_pol import VanDerPol
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "FiniteVolumeBurgers",
     "FunctionSimulator",
     "FunctionSystem",
+    "Grid",
     "HybridSimulator",
     "KuramotoSivashinsky",
     "LinearSystem",
@@ -42,6 +45,7 @@ __all__ = [
     "SemiLagrangianBurgers",
     "SeparableSystem",
     "Simulator",
+    "Smoke",
     "SpectralBurgers",
     "Steady",
     "Substeps",
