@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import cost as cost
     from dpcontrol.problem import effort as effort
     from dpcontrol.problem import fold as fold
+    from dpcontrol.problem import gradient_growth as gradient_growth
     from dpcontrol.problem import inference_problem as inference_problem
     from dpcontrol.problem import misfit as misfit
     from dpcontrol.problem import penalty as penalty
@@ -79,6 +80,7 @@ ROOMS = {
         "cost",
         "effort",
         "fold",
+        "gradient_growth",
         "inference_problem",
         "misfit",
         "penalty",

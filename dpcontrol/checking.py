@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.meter import Meter
+from dpcontrol.problem.adjoint import gradient_growth, in_double
 from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
@@ -57,6 +58,7 @@ class GradientCheck:
     problem: str
     rows: tuple[TaylorRow, ...]
     finite: str
+    growth: str
 
     @property
     def passed(self) -> bool:
@@ -72,7 +74,7 @@ class GradientCheck:
             f"{row.slope:>13.4g}  {row.verdict}"
             for row in self.rows
         ]
-        return "\n".join([*lines, self.finite, f"verdict: {self._sentence()}"])
+        return "\n".join([*lines, self.finite, self.growth, f"verdict: {self._sentence()}"])
 
     def _sentence(self) -> str:
         if any(row.verdict == "wrong" for row in self.rows):
@@ -122,13 +124,8 @@ def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> Gradi
         mask = _mask(meter, slot)
         direction = scale * _random(point, generator) * mask
         rows.append(_row(meter, slot, point, direction))
-    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, meter.trees(point)))
-
-
-def in_double(problem: Problem) -> Problem:
-    """The same problem in float64."""
-    data = {name: tree.to(value, dtype=torch.float64) for name, value in problem.scenarios.data.items()}
-    return replace(problem, scenarios=replace(problem.scenarios, data=data))
+    z = meter.trees(point)
+    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, z), str(gradient_growth(problem, z)))
 
 
 def _row(meter: Meter, slot: str, point: Tensor, direction: Tensor) -> TaylorRow:

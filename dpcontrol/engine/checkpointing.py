@@ -100,17 +100,17 @@ class _Scan(torch.autograd.Function):
         carry, inputs, constants = loop.parts(tensors)
         rows = [leaf.unbind(0) for leaf in inputs]
         keep_at, outputs = set(loop.plan.bounds[1:-1]), []
+        # no output may be an input itself, nor another output: autograd would take it for one changed in place
+        given = {id(tensor) for tensor in tensors}
         kept: list[Tensor] = []
         for k in range(loop.plan.steps):
             if k in keep_at:
-                kept.extend(carry)
+                kept.extend(_own(carry, given))
             carry, out = loop.step(carry, tuple(row[k] for row in rows), constants, k)
             outputs.append(out)
         stacked = tuple(torch.stack(column) for column in zip(*outputs, strict=True))
         loop.outputs = len(stacked)
-        # no output may be an input itself: autograd would take it for one that was changed in place
-        last = tuple(c.clone() if any(c is t for t in tensors) else c for c in carry)
-        return (*last, *stacked, *kept)
+        return (*_own(carry, given), *stacked, *kept)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -262,6 +262,13 @@ class _Backward:
             return None
         zero = torch.zeros_like(like[0])
         return torch.stack([zero if row is None else row for row in column])
+
+
+def _own(tensors: Leaves, given: set[int]) -> Leaves:
+    """The tensors, copied where they were given out before; notes that they now are."""
+    own = tuple(leaf.clone() if id(leaf) in given else leaf for leaf in tensors)
+    given.update(id(leaf) for leaf in own)
+    return own
 
 
 def _add(first: tuple[Tensor | None, ...], second: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -1,5 +1,6 @@
 """Problems: what is sought, over which system, scored by what."""
 
+from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.correction import correction_problem
@@ -19,6 +20,7 @@ __all__ = [
     "Demand",
     "Episode",
     "Gaussian",
+    "GradientGrowth",
     "GradientPlan",
     "InitialState",
     "LogNormal",
@@ -38,6 +40,7 @@ __all__ = [
     "cost",
     "effort",
     "fold",
+    "gradient_growth",
     "inference_problem",
     "misfit",
     "penalty",

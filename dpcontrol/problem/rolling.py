@@ -181,7 +181,9 @@ def roll(
 
 
 def _moved(state: Tree, nudge: Tree) -> Tree:
-    return state if nudge is None else tree.map(lambda leaf, by: leaf + by, state, nudge)
+    if nudge is None:
+        return state
+    return tree.map(lambda leaf, by: leaf if by is None else leaf + by, state, nudge)
 
 
 def _by_step(value: Tree) -> Tree:

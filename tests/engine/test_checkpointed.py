@@ -120,6 +120,26 @@ def test_steps_are_run_again_as_often_as_planned(length, snapshots):
     torch.testing.assert_close(rows.grad, rows.detach().cos())
 
 
+@pytest.mark.parametrize("mode", MODES, ids=repr)
+def test_what_steps_hand_on_unchanged_has_its_gradient(mode):
+    """A running loss before its first cost, a memory that is written once."""
+
+    def lazy(carry, row, constants, k):
+        x, untouched, written = carry
+        return (x * row + untouched, untouched, x if k == 2 else written), None
+
+    start = tuple(torch.tensor(value, dtype=F64, requires_grad=True) for value in (1.5, 0.3, 2.0))
+    rows = torch.linspace(0.5, 1.5, 9, dtype=F64).requires_grad_()
+
+    def gradients(mode):
+        (x, untouched, written), _ = scan(lazy, start, rows, 9, gradient=mode)
+        return torch.autograd.grad(
+            x * written.square() + untouched.exp(), (*start, rows), materialize_grads=True
+        )
+
+    torch.testing.assert_close(gradients(mode), gradients(Full()), rtol=1e-13, atol=1e-13)
+
+
 def test_the_plan_is_close_to_the_optimum():
     for steps, snapshots in ((1000, 20), (1000, 5), (10_000, 30)):
         optimum = plain_steps(
