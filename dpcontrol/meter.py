@@ -96,6 +96,7 @@ class Ledger:
     counts: Counts = field(default_factory=Counts)
     history: History = field(default_factory=History)
     answers: list[Record] = field(default_factory=list)
+    vectorises: bool | None = None
     seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
@@ -274,7 +275,29 @@ class Meter:
         if self.problem.separate:
             whole = len(which) == self.instances and bool((which == torch.arange(self.instances)).all())
             return self.problem.loss(self.trees(x), None if whole else which)
-        return torch.stack([self.problem.loss(self.trees(row[None])).mean() for row in x])
+        if len(x) > 1 and self._vectorises(x):
+            return torch.func.vmap(self._joint_loss)(x)
+        return torch.stack([self._joint_loss(row) for row in x])
+
+    def _joint_loss(self, row: Tensor) -> Tensor:
+        return self.problem.loss(self.trees(row[None])).mean()
+
+    def _vectorises(self, x: Tensor) -> bool:
+        """Whether several candidates of a joint problem can be one batch; found out once, with two of them.
+
+        A step that looks at its numbers (``.item()``, ``if x > 0``) cannot be vectorised; it is run row by row.
+        """
+        ledger = self.ledger
+        if ledger.vectorises is None:
+            two = x[:2].detach()
+            expected = torch.stack([self._joint_loss(row) for row in two])
+            try:
+                found = torch.func.vmap(self._joint_loss)(two)
+            except (RuntimeError, TypeError, NotImplementedError, ValueError, AssertionError):
+                ledger.vectorises = False
+            else:
+                ledger.vectorises = torch.allclose(found, expected, rtol=1e-4, atol=1e-8, equal_nan=True)
+        return ledger.vectorises
 
     def _price(self, rows: int, sweeps: int) -> Counts:
         scenarios = rows if self.problem.separate else rows * self.problem.scenarios.count

@@ -74,6 +74,33 @@ def test_a_joint_problem_is_the_mean_over_scenarios():
         torch.testing.assert_close(gradients[row], torch.autograd.grad(loss, u)[0].reshape(-1))
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_candidates_of_a_joint_problem_are_one_batch_where_the_step_allows_it(looks):
+    calls = []
+
+    def counted(state, control):
+        calls.append(1)
+        if looks and float(state.detach().sum()) > 1e9:
+            return state
+        return step(state, control)
+
+    problem = dp.control_problem(
+        counted,
+        initial_state=torch.ones(3, 2, dtype=F64),
+        horizon=5,
+        objective=dp.reach(torch.zeros(2)) + 0.1 * dp.effort(),
+        control=dp.ControlSequence(2, shared=True),
+    )
+    meter = Meter(problem)
+    x = points(meter, 7)
+    which = torch.zeros(7, dtype=torch.long)
+    expected = torch.stack([problem.loss({"control": row.reshape(5, 2)}).mean() for row in x])
+    torch.testing.assert_close(meter.values(x, which), expected)
+    calls.clear()
+    torch.testing.assert_close(meter.values(x, which), expected)
+    assert len(calls) == (35 if looks else 5)
+
+
 def test_hessian_products_are_differences_of_gradients():
     meter = Meter(posed())
     x, v, h = points(meter), points(meter, seed=2), 1e-6
