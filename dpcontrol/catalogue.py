@@ -61,7 +61,7 @@ class Entry:
             problem = self.module.problem(size=size, seed=seed, **options)
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
             raise UsageError(
                 f"problem({size=}, {seed=}) of {self.reference} failed: {_place(error)}."
             ) from error
@@ -105,7 +105,7 @@ def names() -> dict[str, str]:
 def _import(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
         raise UsageError(f"the problem module {module} cannot be imported: {_place(error)}.") from error
 
 
@@ -121,9 +121,12 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up by name
     cloudpickle.register_pickle_by_value(module)  # worker processes cannot import it
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:  # helpers beside the file can be imported, as if it were run as a script
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
         raise UsageError(f"the problem file {path} cannot be read: {_place(error)}.") from error
     return module
 
@@ -148,7 +151,7 @@ def _checked(entry: Entry) -> Entry:
     return entry
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Kind, message and line of an error in somebody's file, in one phrase."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError in line {error.lineno}: {error.msg}"

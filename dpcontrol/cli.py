@@ -148,7 +148,14 @@ def _solve(options: argparse.Namespace) -> int:
 
 
 def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
-    solution.plot(folder / "solution.png")
+    try:
+        solution.plot(folder / "solution.png")
+    except (
+        Exception
+    ) as error:  # the numbers are stored; a picture of extreme ones is not worth losing the exit code
+        print(
+            f"dpcontrol: the picture could not be drawn ({type(error).__name__}: {error}).", file=sys.stderr
+        )
     if as_json:
         print(json.dumps(_strict(solution.record()), indent=1))
     else:
@@ -252,6 +259,10 @@ def _resume(options: argparse.Namespace) -> int:
             f"{folder} holds no run and no comparison; name a folder that solve or compare wrote."
         )
     asked = store.read_json(folder / "run.json")
+    keys = ("problem", "size", "problem_seed", "strategy", "options", "budget", "seed")
+    missing = [key for key in keys if key not in asked]
+    if missing:
+        raise UsageError(f"{folder / 'run.json'} was not written by solve: it lacks {', '.join(missing)}.")
     if asked["size"] is None:
         raise UsageError(
             f"the run in {folder} was posed in Python; resume it there with solve(..., resume=True)."

@@ -96,6 +96,8 @@ class Ledger:
     counts: Counts = field(default_factory=Counts)
     history: History = field(default_factory=History)
     answers: list[Record] = field(default_factory=list)
+    # the latest point that gave something not finite, (1, dimension), and its instance
+    failed: tuple[Tensor, int] | None = None
     vectorises: bool | None = None
     seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
@@ -165,6 +167,16 @@ class Meter:
         """A tree shaped like one instance's free numbers: what a reduced basis is built from."""
         return tree.map(lambda leaf: leaf[0], self._template) if self._batch else self._template
 
+    def latest_failure(self) -> tuple[dict[str, Tree], Tensor | None] | None:
+        """The latest point that gave something not finite: natural ``z`` and its scenario ``(1,)``; ``None`` for none.
+
+        The scenario is ``None`` where the searches share something, so that all scenarios belong to the point.
+        """
+        if self.ledger.failed is None:
+            return None
+        x, which = self.ledger.failed
+        return self.trees(x), torch.tensor([which]) if self._batch else None
+
     def best_value(self) -> dict[str, Tree]:
         """The best so far, as natural ``z``."""
         return self.trees(self.best_x)
@@ -195,6 +207,11 @@ class Meter:
         def compute() -> list[Tensor]:
             point = x.detach().requires_grad_()
             losses = self._losses(point, which)
+            if not losses.requires_grad:
+                raise UsageError(
+                    f"the loss of {self.problem.name} does not depend on what is sought, "
+                    f"{' and '.join(self.problem.unknown.names)}: let it act in the step, or cost something."
+                )
             gradient = torch.autograd.grad(losses.sum(), point)[0]
             return [losses.detach(), gradient]
 
@@ -322,6 +339,9 @@ class Meter:
         finite = torch.stack([torch.isfinite(a).reshape(len(a), -1).all(1) for a in answer]).all(0)
         failures = int((~finite).sum())
         if failures:
+            if kind != "observed":
+                row = int(torch.nonzero(~finite)[-1])
+                self.ledger.failed = x[row : row + 1].detach().clone(), int(which[row])
             answer[0] = torch.where(finite, answer[0], torch.full_like(answer[0], float("inf")))
         self.ledger.counts = self.counts + replace(price, failures=failures)
         if kind != "products":
@@ -403,6 +423,7 @@ class Meter:
             "best": self.best.clone(),
             "best_x": self.best_x.clone(),
             "seconds": self.seconds,
+            "failed": None if self.ledger.failed is None else list(self.ledger.failed),
         }
 
     def _unpack(self, packed: Tree) -> None:
@@ -410,4 +431,6 @@ class Meter:
         self.ledger.history = History(**packed["history"])
         self.ledger.best = packed["best"].to(self.best)
         self.ledger.best_x = packed["best_x"].to(self.best_x)
+        if packed["failed"] is not None:
+            self.ledger.failed = packed["failed"][0].to(self.best_x), packed["failed"][1]
         self.ledger.seconds_before, self.ledger.began = packed["seconds"], time.perf_counter()

@@ -59,12 +59,12 @@ from dpcontrol.sim import DiscreteLinear
 
 DEFAULTS = {
     "full": {
-        "strategies": ["adjoint", "lbfgs", "policy", "ppo", "cmaes"],
+        "strategies": ["baseline", "adjoint", "lbfgs", "newton_krylov", "cmaes"],
         "simulated_steps": 200_000,
         "seconds": 60.0,
     },
     "small": {
-        "strategies": ["adjoint", "lbfgs", "policy", "cmaes"],
+        "strategies": ["baseline", "adjoint", "lbfgs", "newton_krylov", "cmaes"],
         "simulated_steps": 20_000,
         "seconds": 20.0,
     },

@@ -70,11 +70,11 @@ STEPS = {"full": 120, "small": 60}
 SCENES = {"full": 10, "small": 3}
 DEFAULTS = {
     "full": {
-        "strategies": ["adjoint", "lbfgs", "policy", "ppo", "cmaes"],
+        "strategies": ["baseline", "adjoint", "lbfgs", "cem", "cmaes"],
         "simulated_steps": 4_000_000,
         "seconds": 300.0,
     },
-    "small": {"strategies": ["adjoint", "lbfgs", "cmaes"], "simulated_steps": 300_000, "seconds": 40.0},
+    "small": {"strategies": ["baseline", "adjoint", "lbfgs", "cmaes"], "simulated_steps": 300_000, "seconds": 40.0},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -72,6 +73,7 @@ def control_problem(
     Raises:
         UsageError: one sentence, before any work: what was found, what was expected, what to do.
     """
+    _check_words(name, scenarios, baselines, metrics, plots, constraints)
     system = as_simulator(simulator, parameters)
     state = checked_state(initial_state)
     steps = checked_horizon(horizon, system)
@@ -115,6 +117,27 @@ def control_problem(
         raise UsageError(f"a control needs at least one free step; horizon {steps} leaves none: lengthen it.")
     probe(problem)
     return problem
+
+
+def _check_words(
+    name: Any, scenarios: Any, baselines: Any, metrics: Any, plots: Any, constraints: Any
+) -> None:
+    """Refuse keywords of a wrong kind, before anything is computed."""
+    if name is not None and (not isinstance(name, str) or not re.fullmatch(r"[\w][\w .,+()=-]{0,79}", name)):
+        raise UsageError(
+            f"name must be a short word or phrase of letters, digits and spaces; found {name!r}."
+        )
+    if scenarios is not None and not isinstance(scenarios, (Mapping, Scenarios)):
+        raise UsageError(
+            f"scenarios must be a dict name -> tensor, or Scenarios; found {type(scenarios).__name__}."
+        )
+    for keyword, given in (("baselines", baselines), ("metrics", metrics), ("plots", plots)):
+        if given is not None and not (
+            isinstance(given, Mapping) and all(callable(f) for f in given.values())
+        ):
+            raise UsageError(f"{keyword} must be a dict name -> function; found {given!r}.")
+    if not isinstance(constraints, (list, tuple)) or not all(callable(f) for f in constraints):
+        raise UsageError(f"constraints must be a list of functions of a trajectory; found {constraints!r}.")
 
 
 def as_simulator(

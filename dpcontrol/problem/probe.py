@@ -1,12 +1,11 @@
 """Asking a problem a few questions at the door: is its step batched, pure and differentiable, do its costs fit?
 
-A few single steps of two scenarios, so it costs next to nothing. Library simulators are proven elsewhere and are only
-asked whether the shapes fit; a user's function is asked everything.
+A few single steps of two scenarios, so it costs next to nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +17,14 @@ from dpcontrol.problem import objective as folds
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.rolling import open_problem
+from dpcontrol.problem.slots import ControlSequence
+from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError
-from dpcontrol.sim.function import FunctionSimulator
 from dpcontrol.tree import Tree
 
 Step = Callable[[Tree, Tree], Tree]
+# what somebody else's code may raise; sys.exit() in it must not end this program without a word
+USERS_ERRORS = (Exception, SystemExit)
 
 
 def probe(problem: Problem) -> None:
@@ -35,15 +37,18 @@ def probe(problem: Problem) -> None:
         with torch.no_grad():
             after = step(state, control)
             _same_shape(after, state)
-        if isinstance(problem.simulator, FunctionSimulator):
-            with torch.no_grad():
-                _is_pure(step, state, control, after)
-                _is_batched(problem, state, control, after)
-            if problem.differentiable:
-                _is_differentiable(step, state, control)
+            _is_pure(step, state, control, after)
+            _is_batched(problem, state, control, after)
+        if problem.differentiable:
+            words = (
+                "declare a black box with FunctionSimulator(step, differentiable=False) and use cmaes or cem"
+            )
+            _is_differentiable(step, state, control, "step(state, control)", words)
+        if problem.plant is not None:
+            _plant_fits(problem, pair, state, control)
         if course.closing is not None:
             _closes(course, position, control, noise)
-    _costs_fit(course, position, control)
+    _costs_fit(problem, course, position, control)
     _laws_fit(problem, course, position, control)
 
 
@@ -53,11 +58,25 @@ def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, 
     with torch.no_grad():
         course, position, inputs, data = open_problem(problem, guess, scenarios, plant=False)
         if inputs.law is not None:
-            control = inputs.law(position.state, 0.0, data)
+            control = _policy_control(inputs.law, position.state, data)
         else:
             control = tree.map(lambda leaf: leaf[:, 0], inputs.controls)
     noise = tree.map(lambda leaf: leaf[:, 0], data.get("noise"))
-    return course, position, _spread(control, 0.05), noise
+    moved = _spread(control, 0.05)
+    for slot in problem.unknown.slots:
+        if isinstance(slot, ControlSequence):
+            moved = slot.clip(moved)
+    return course, position, moved, noise
+
+
+def _policy_control(law: Law, state: Tree, data: Mapping[str, Tree]) -> Tree:
+    try:
+        return law(state, 0.0, data)
+    except USERS_ERRORS as error:
+        raise UsageError(
+            f"the policy's network failed with {_said(error)}; it is called as network(state, t, scenario), with a "
+            "state (scenarios, ...), a float and the dict of per-scenario data: wrap it in a module with this forward."
+        ) from error
 
 
 def _spread(value: Tree, amount: float) -> Tree:
@@ -84,17 +103,22 @@ def _guarded(step: Step, state: Tree, control: Tree) -> Step:
             return step(x, u)
         except UsageError:
             raise
-        except Exception as error:
+        except USERS_ERRORS as error:
+            hint = (
+                "make them fit" if tree.leaves(control) else "nothing that is sought acts, so control is None"
+            )
             raise UsageError(
-                f"step(state, control) failed with {type(error).__name__}: {_first_line(error)} - state is "
-                f"{tree.describe(state)}, control is {tree.describe(control)}; make them fit."
+                f"step(state, control) failed with {_said(error)} - state is {tree.describe(state)}, control is "
+                f"{tree.describe(control)}; {hint}."
             ) from error
 
     return run
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+def _said(error: BaseException) -> str:
+    """Kind and first line of an error in somebody's code."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _same_shape(after: Tree, state: Tree) -> None:
@@ -134,7 +158,7 @@ def _is_batched(problem: Problem, state: Tree, control: Tree, after: Tree) -> No
             )
 
 
-def _is_differentiable(step: Step, state: Tree, control: Tree) -> None:
+def _is_differentiable(step: Step, state: Tree, control: Tree, what: str, otherwise: str) -> None:
     """Compare the derivative in random directions with finite differences; detached paths are found this way."""
     names = {"state": 0, "control": 1} if tree.leaves(control) else {"state": 0}
     for name, position in names.items():
@@ -145,9 +169,8 @@ def _is_differentiable(step: Step, state: Tree, control: Tree) -> None:
         ):
             exact, measured, _ = verdicts[0]
             raise UsageError(
-                f"step(state, control) has a wrong gradient in {name}: autograd says {exact:.3g}, a finite difference "
-                f"{measured:.3g}; remove .detach(), .item(), .numpy() and rounding, or declare a black box with "
-                "FunctionSimulator(step, differentiable=False) and use cmaes or cem."
+                f"{what} has a wrong gradient in {name}: autograd says {exact:.3g}, a finite difference "
+                f"{measured:.3g}; remove .detach(), .item(), .numpy() and rounding, or {otherwise}."
             )
 
 
@@ -203,25 +226,38 @@ def _closes(course: Course, position: Position, control: Tree, noise: Tree) -> N
         )
 
 
-def _costs_fit(course: Course, position: Position, control: Tree) -> None:
-    def run(_: Tree, u: Tree) -> Tree:
-        moment = course.moment(position.state, u, 0)
-        memories, stage = folds.advance(course.objective, position.memories, moment, course.frame)
-        return courses.total(
-            stage, courses.finish(course, Position(position.state, memories, 0)), like=position.state
-        )
-
+def _plant_fits(problem: Problem, pair: Tensor, state: Tree, control: Tree) -> None:
     with torch.no_grad():
+        course, _, _, data = open_problem(problem, problem.start(pair), pair, plant=True)
+        noise = tree.map(lambda leaf: leaf[:, 0], data.get("noise"))
         try:
+            _same_shape(_guarded(_step_of(course, noise), state, control)(state, control), state)
+        except UsageError as error:
+            raise UsageError(f"the plant does not fit: {error}") from error
+
+
+def _costs_fit(problem: Problem, course: Course, position: Position, control: Tree) -> None:
+    def run(x: Tree, u: Tree) -> Tree:
+        moment = course.moment(x, u, 0)
+        memories = folds.begin(course.objective, moment, course.frame)
+        memories, stage = folds.advance(course.objective, memories, moment, course.frame)
+        return courses.total(stage, courses.finish(course, Position(x, memories, 0)), like=position.state)
+
+    try:
+        with torch.no_grad():
             found: Any = run(position.state, control)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"the objective failed at the first state with {type(error).__name__}: {_first_line(error)}."
-            ) from error
-    if tuple(found.shape) != (len(tree.leaves(position.state)[0]),):
-        raise UsageError(f"a cost must be one number per scenario; found shape {tuple(found.shape)}.")
+    except UsageError:
+        raise
+    except USERS_ERRORS as error:
+        raise UsageError(f"the objective failed at the first state with {_said(error)}.") from error
+    if bool(torch.isnan(found).all()):
+        raise UsageError(
+            "the objective is not a number (NaN) at the initial states; look for a square root, a logarithm or a "
+            "division out of its range."
+        )
+    if problem.differentiable and bool(torch.isfinite(found).all()):
+        words = "declare a black box simulator with differentiable=False and use cmaes or cem"
+        _is_differentiable(run, _spread(position.state, 0.01), control, "the objective", words)
 
 
 def _laws_fit(problem: Problem, course: Course, position: Position, control: Tree) -> None:
@@ -229,13 +265,15 @@ def _laws_fit(problem: Problem, course: Course, position: Position, control: Tre
         try:
             with torch.no_grad():
                 found = law(position.state, 0.0, course.frame.scenario)
-        except Exception as error:
-            raise UsageError(
-                f"the baseline {name!r} failed with {type(error).__name__}: {_first_line(error)}."
-            ) from error
+        except USERS_ERRORS as error:
+            raise UsageError(f"the baseline {name!r} failed with {_said(error)}.") from error
         if tree.describe(found) != tree.describe(control):
             raise UsageError(
                 f"the baseline {name!r} must return a control {tree.describe(control)}; found {tree.describe(found)}."
+            )
+        if not bool(tree.all_finite(found)):
+            raise UsageError(
+                f"the baseline {name!r} gave a control that is not finite at the initial states."
             )
 
 

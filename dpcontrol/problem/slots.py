@@ -37,7 +37,7 @@ class ControlSequence(Slot):
     name: str = field(default="control", init=False)
 
     def __post_init__(self) -> None:
-        if any(not isinstance(size, int) or size < 1 for size in self.sizes):
+        if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in self.sizes):
             raise UsageError(
                 f"the shape of a control must be positive whole numbers, such as (32,); found {self.shape!r}."
             )
@@ -49,7 +49,7 @@ class ControlSequence(Slot):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Shape of the control of one step of one scenario."""
-        return (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+        return tuple(self.shape) if isinstance(self.shape, (tuple, list)) else (self.shape,)
 
     def clip(self, control: Tensor) -> Tensor:
         """A control ``(scenarios, *shape)`` moved inside the bounds."""

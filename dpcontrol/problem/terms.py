@@ -271,6 +271,11 @@ def _call(function: Callable[..., Tensor], frame: Frame, *arguments: Any) -> Ten
 
 def _per_scenario(found: Any, state: Tree, what: str) -> Tensor:
     count = len(tree.leaves(state)[0])
+    if isinstance(found, Tensor) and not found.is_floating_point():
+        raise UsageError(
+            f"a cost {what} must be real floating-point numbers; found {str(found.dtype).removeprefix('torch.')}: "
+            "a count or a comparison has no gradient; use a smooth measure, or .to(state.dtype)."
+        )
     if not isinstance(found, Tensor) or tuple(found.shape) != (count,):
         raise UsageError(
             f"a cost {what} must return one number per scenario, shape ({count},); found {tree.describe(found)}: "
