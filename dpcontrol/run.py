@@ -153,15 +153,26 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
 
 
 def _with_failures(status: Status, meter: Meter) -> Status:
-    """Where an instance never had a finite loss, there is no answer, whatever the strategy says; say why."""
+    """Where something was not finite, the status says how often and where.
+
+    Where an instance never had a finite loss there is no answer, whatever the strategy says.
+    """
     hopeless = torch.nonzero(~torch.isfinite(meter.best)).flatten()
-    if len(hopeless) == 0:
+    if len(hopeless):
+        where = diagnose(meter.problem, meter.trees(meter.start()))
+        at_start = ", although the start guess gives one." if where is None else f": {where}"
+        return Status(
+            "diverged", f"{len(hopeless)} of {meter.instances} searches never saw a finite loss{at_start}"
+        )
+    failure = meter.latest_failure()
+    if failure is None:
         return status
-    where = diagnose(meter.problem, meter.trees(meter.start()))
-    return Status(
-        "diverged",
-        f"{len(hopeless)} of {meter.instances} searches never saw a finite loss: {where}",
-    )
+    where = diagnose(meter.problem, *failure)
+    count = meter.counts.failures
+    told = "1 evaluation was" if count == 1 else f"{count} evaluations were"
+    back = "" if status.kind == "diverged" else " and taken back"
+    latest = "." if where is None else f"; at the latest of them {where}"
+    return Status(status.kind, f"{status.sentence.rstrip()} {told} not finite{back}{latest}")
 
 
 def _words(budget: Budget) -> str:

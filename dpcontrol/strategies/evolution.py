@@ -73,9 +73,7 @@ class CMAES(Strategy):
                 if not active:
                     break
                 self._generation(meter, space, colonies, active)
-        return summary(
-            [Ended("converged" if colony.done else "iterations spent") for colony in colonies], meter
-        )
+        return summary([Ended("converged" if colony.done else "iterations spent") for colony in colonies])
 
     def _generation(
         self, meter: Meter, space: SearchSpace, colonies: list[Colony], active: list[int]
@@ -143,115 +141,6 @@ class Colony:
         elif stopped:
             self._restarts += 1
             self._search = self._begin(self.random.standard_normal(self._padded))
-
-
-@dataclass(frozen=True)
-class CEM(Strategy):
-    r"""The cross-entropy method: sample :math:`c \sim N(\mu, \mathrm{diag}(s^2))`, refit both to the best of them.
-
-    All instances at once. The best samples of earlier iterations take part in the next selection, which costs no
-    evaluation. Points outside the bounds are moved inside before they are evaluated.
-
-    Args:
-        population: samples per iteration and instance.
-        elites: the share that is refitted to.
-        sigma: first spread, in units of the unknown's magnitudes.
-        smoothing: how much of the old mean and spread is kept.
-        basis: as in :class:`CMAES`.
-        iterations: at most this many.
-        tolerance: converged when all spreads have shrunk below this share of ``sigma``.
-
-    Source: R. Rubinstein, D. Kroese, "The Cross-Entropy Method", 2004; kept elites: C. Pinneri et al.,
-    "Sample-efficient cross-entropy method for real-time planning", CoRL 2020.
-    """
-
-    population: int = 32
-    elites: float = 0.25
-    sigma: float = 1.0
-    smoothing: float = 0.4
-    basis: str | int | None = "auto"
-    iterations: int = 1000
-    tolerance: float = 1e-6
-
-    def __post_init__(self) -> None:
-        whole("CEM", least=4, population=self.population)
-        whole("CEM", iterations=self.iterations)
-        positive("CEM", elites=self.elites, sigma=self.sigma, tolerance=self.tolerance)
-        within("CEM", 0, 1, elites=self.elites, smoothing=self.smoothing)
-        check_basis("CEM", self.basis)
-        if self.count < 2:
-            raise UsageError(
-                f"CEM(population={self.population}, elites={self.elites}) refits to {self.count} sample; "
-                "it needs 2 or more: enlarge one of them."
-            )
-
-    @property
-    def count(self) -> int:
-        """Number of elites."""
-        return round(self.population * self.elites)
-
-    @property
-    def honours(self) -> frozenset[Demand]:
-        return frozenset({Demand.BOUNDS})
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
-    def run(self, meter: Meter, generator: torch.Generator) -> Status:
-        space = SearchSpace.of(meter, self.basis)
-        state = meter.resumed() or self._begin(meter, space)
-        while state["iteration"] < self.iterations and bool(
-            (state["spread"] > self.tolerance * self.sigma).any()
-        ):
-            here = state
-            meter.keep(lambda here=here: here)  # type: ignore[misc]
-            state = self._iteration(meter, space, here, generator)
-        narrow = (state["spread"] <= self.tolerance * self.sigma).all(1)
-        return summary(
-            [Ended("converged" if done else "iterations spent") for done in narrow.tolist()], meter
-        )
-
-    def _begin(self, meter: Meter, space: SearchSpace) -> dict[str, Any]:
-        mean = space.start.new_zeros(meter.instances, space.size)
-        first = meter.values(meter.start())
-        return {
-            "iteration": 0,
-            "mean": mean,
-            "spread": torch.full_like(mean, self.sigma),
-            "elites": mean[:, None],
-            "losses": first[:, None],
-        }
-
-    def _iteration(
-        self, meter: Meter, space: SearchSpace, state: dict[str, Any], generator: torch.Generator
-    ) -> dict[str, Any]:
-        mean, spread = state["mean"], state["spread"]
-        noise = torch.randn(
-            meter.instances, self.population, space.size, generator=generator, dtype=torch.float64
-        )
-        samples = mean[:, None] + spread[:, None] * noise.to(mean)
-        which = torch.arange(meter.instances).repeat_interleave(self.population)
-        points, _ = space.points(samples.flatten(0, 1), which)
-        losses = meter.values(points, which).reshape(meter.instances, self.population)
-        pool, scores = torch.cat([state["elites"], samples], 1), torch.cat([state["losses"], losses], 1)
-        scores, order = torch.sort(scores, dim=1, stable=True)
-        scores, order = scores[:, : self.count], order[:, : self.count]
-        elites = torch.gather(pool, 1, order[:, :, None].expand(-1, -1, space.size))
-        # an instance with fewer finite losses than elites has learned nothing yet
-        known = torch.isfinite(scores).all(1, keepdim=True)
-        a = self.smoothing
-        return {
-            "iteration": state["iteration"] + 1,
-            "mean": torch.where(known, a * mean + (1 - a) * elites.mean(1), mean),
-            "spread": torch.where(known, a * spread + (1 - a) * elites.std(1), spread),
-            "elites": elites,
-            "losses": scores,
-        }
 
 
 def _numpy(values: Tensor) -> np.ndarray:

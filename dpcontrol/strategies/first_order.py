@@ -90,7 +90,7 @@ class Adjoint(Strategy):
             if not descent.step():
                 break
         kinds = {RUNNING: "iterations spent", CONVERGED: "converged", DIVERGED: "diverged"}
-        return summary([Ended(kinds[int(state)]) for state in descent.state], meter)
+        return summary([Ended(kinds[int(state)]) for state in descent.state])
 
     def make_optimizer(self, y: Tensor) -> Optimizer:
         """The torch optimizer of the scaled unknown."""

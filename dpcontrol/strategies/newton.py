@@ -69,7 +69,7 @@ class NewtonKrylov(Strategy):
         scale = meter.magnitudes().cpu().double().numpy()
         scale = np.where(scale > 0, scale, 1.0)
         bodies = [self._search(start[i], scale[i]) for i in range(meter.instances)]
-        return summary(run_in_lockstep(meter, bodies), meter)
+        return summary(run_in_lockstep(meter, bodies))
 
     def _search(self, start: np.ndarray, scale: np.ndarray) -> Callable[[Callable[[Question], Any]], Ended]:
         def body(ask: Callable[[Question], Any]) -> Ended:

@@ -66,7 +66,7 @@ class LBFGS(Strategy):
             low, high = (side.cpu().double().numpy() / scale for side in limits)
             boxes = [scipy.optimize.Bounds(low[i], high[i]) for i in range(meter.instances)]
         bodies = [self._search(start[i], scale[i], boxes[i]) for i in range(meter.instances)]
-        return summary(run_in_lockstep(meter, bodies), meter)
+        return summary(run_in_lockstep(meter, bodies))
 
     def _search(
         self, start: np.ndarray, scale: np.ndarray, box: Any

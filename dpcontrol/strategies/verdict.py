@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpcontrol.meter import Meter
-from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import Status
 
 
@@ -15,27 +13,41 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """How one search ended, as a kind of :class:`~dpcontrol.results.Status`."""
+    """How one search ended, as a kind of :class:`~dpcontrol.results.Status`; ``why`` in the words of its method."""
 
     kind: str
+    why: str | None = None
 
 
 SENTENCES = {
     "converged": "the tolerances were met",
     "iterations spent": "the iterations were spent; more of them may lower the loss",
-    "stalled": "the line search found no lower loss: the rounding floor, or a kink; if early, try adjoint",
+    "stalled": "no lower loss was found, and the gradient is not at its rounding floor: perhaps a kink; try adjoint",
     "diverged": "a loss or gradient was not finite; shorter time steps, bounds, or a smaller start guess may help",
 }
+ROUNDING = "as far as the rounding of the loss allows"
 
 
-def summary(ended: list[Ended], meter: Meter) -> Status:
-    """The worst of what happened, with numbers where the searches differ."""
+def summary(ended: list[Ended]) -> Status:
+    """The worst of what happened, with the number of searches of each kind where there are several."""
     kinds = [each.kind for each in ended]
-    worst = max(kinds, key=list(SENTENCES).index)
+    order = list(SENTENCES)
+    worst = max(kinds, key=order.index)
     if worst == "stalled" and kinds.count("stalled") < len(kinds):
-        # a few searches that end at the rounding floor are no failure of the whole
-        worst = max((kind for kind in kinds if kind != "stalled"), key=list(SENTENCES).index)
-    count = kinds.count(worst)
-    share = "" if len(kinds) == 1 else f"{count} of {len(kinds)} searches: "
-    where = f" ({diagnose(meter.problem, meter.best_value())})" if worst == "diverged" else ""
-    return Status(worst, f"{share}{SENTENCES[worst]}{where}.")
+        # a few searches that end at a kink are no failure of the whole
+        worst = max((kind for kind in kinds if kind != "stalled"), key=order.index)
+    reasons = Counter(each.why or SENTENCES[worst] for each in ended if each.kind == worst)
+    why = reasons.most_common(1)[0][0]
+    if len(kinds) == 1:
+        return Status(worst, f"{why}.")
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in order if kind in kinds)
+    return Status(worst, f"{counts} of {len(kinds)} searches ({worst}: {why}).")
+
+
+def progressed(first: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Whether losses went from ``before`` to ``after`` by more than what is left of a search's tail, ``(n,)``.
+
+    That is a millionth of the loss, or 1e-10 of all that was gained since the ``first`` loss where it nears zero.
+    """
+    gained = torch.where(torch.isfinite(first), first - after, torch.zeros_like(after))
+    return before - after > torch.maximum(1e-6 * after.abs(), 1e-10 * gained)
