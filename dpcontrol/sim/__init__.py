@@ -7,7 +7,9 @@ from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.sim.gray_scott import GrayScott
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.heat import AdvectionDiffusion
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
@@ -18,6 +20,8 @@ from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
 from dpcontrol.sim.smoke import Smoke
 from dpcontrol.sim.van_der_pol import VanDerPol
+from dpcontrol.sim.vorticity import VorticityFlow
+from dpcontrol.sim.wave import Wave
 
 __all__ = [
     "ETDRK2",
@@ -29,12 +33,14 @@ __all__ = [
     "RK4",
     "SYMPLECTIC_EULER",
     "VERLET",
+    "AdvectionDiffusion",
     "CartPole",
     "DiscreteLinear",
     "ExponentialScheme",
     "FiniteVolumeBurgers",
     "FunctionSimulator",
     "FunctionSystem",
+    "GrayScott",
     "Grid",
     "HybridSimulator",
     "KuramotoSivashinsky",
@@ -52,6 +58,8 @@ __all__ = [
     "System",
     "Tableau",
     "VanDerPol",
+    "VorticityFlow",
+    "Wave",
     "align",
     "interpolate",
 ]
