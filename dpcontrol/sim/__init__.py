@@ -18,6 +18,7 @@ from dpcontrol.sim.lotka_volterra import LotkaVolterra
 from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
 from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
+from dpcontrol.sim.schroedinger import Schroedinger
 from dpcontrol.sim.smoke import Smoke
 from dpcontrol.sim.van_der_pol import VanDerPol
 from dpcontrol.sim.vorticity import VorticityFlow
@@ -48,6 +49,7 @@ __all__ = [
     "LotkaVolterra",
     "Partitioned",
     "Pendulum",
+    "Schroedinger",
     "SemiLagrangianBurgers",
     "SeparableSystem",
     "Simulator",
