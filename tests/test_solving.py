@@ -44,7 +44,7 @@ def same(one, other):
 STRATEGIES = {
     "adjoint": {"iterations": 60},
     "lbfgs": {},
-    "cmaes": {"generations": 40},
+    "cmaes": {"iterations": 40},
     "cem": {"iterations": 40},
     "baseline": {},
 }
@@ -182,7 +182,7 @@ KILLED = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("name, fields", [("adjoint", "iterations=150"), ("cmaes", "generations=60")])
+@pytest.mark.parametrize("name, fields", [("adjoint", "iterations=150"), ("cmaes", "iterations=60")])
 def test_kill_9_loses_nothing_that_resume_does_not_bring_back(name, fields, tmp_path):
     path = tmp_path / "slow.py"
     path.write_text(KILLED)

@@ -1,7 +1,8 @@
 """Strategies: interchangeable ways to answer a problem. They know problems through their meter, and no simulator."""
 
 from dpcontrol.strategies.baselines import Baseline
-from dpcontrol.strategies.evolution import CEM, CMAES
+from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.newton import NewtonKrylov

@@ -29,6 +29,7 @@ SMOOTH = (
 # Chosen for 400 to 6,000 evaluations per instance, see tests/benchmarks/tune_evolution.py
 FULL_UP_TO = 24
 FEWEST, MODES = 16, 32
+MOST_ENTRIES = 20_000_000
 
 
 def check_basis(who: str, basis: Any) -> None:
@@ -97,37 +98,54 @@ class SearchSpace:
     """Coefficients ``(rows, size)`` and the points ``(rows, dimension)`` that they stand for.
 
     Attributes:
-        start: ``(instances, dimension)``, the point of zero coefficients.
         magnitudes: ``(instances, dimension)``.
         limits: bounds ``(instances, dimension)`` each, or ``None``.
         modes: ``(dimension, size)``, or ``None`` for the full space.
     """
 
-    start: Tensor
     magnitudes: Tensor
     limits: tuple[Tensor, Tensor] | None
     modes: Tensor | None
 
-    @classmethod
-    def of(cls, meter: Meter, basis: str | int | None) -> SearchSpace:
-        """The space in which a problem is searched."""
-        layout = meter.layout()
-        modes = matrix(layout, modes_of(basis, layout))
-        return cls(meter.start(), meter.magnitudes(), meter.limits(), modes)
-
     @property
     def size(self) -> int:
         """Number of coefficients of one instance."""
-        return self.start.shape[1] if self.modes is None else self.modes.shape[1]
+        return self.magnitudes.shape[1] if self.modes is None else self.modes.shape[1]
 
-    def points(self, coefficients: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Points inside the bounds, and how far each was moved to get there: the sum of squares in magnitudes."""
+    def points(self, coefficients: Tensor, which: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """Points inside the bounds, and how far each was moved to get there: the sum of squares in magnitudes.
+
+        ``centre`` ``(rows, dimension)`` are the points of zero coefficients.
+        """
         shape = coefficients if self.modes is None else coefficients @ self.modes.T
         scale = self.magnitudes[which]
-        wanted = self.start[which] + scale * shape
+        wanted = centre + scale * shape
         if self.limits is None:
             return wanted, torch.zeros_like(wanted[:, 0])
         low, high = self.limits
         points = wanted.clamp(low[which], high[which])
         moved = (wanted - points) / torch.where(scale > 0, scale, torch.ones_like(scale))
         return points, moved.square().sum(1)
+
+
+class SearchSpaces:
+    """The space of a problem after each number of restarts: with twice the modes each time, up to all numbers.
+
+    The matrix of modes never grows beyond ``MOST_ENTRIES``: from there on, the modes remain as many as they are.
+    """
+
+    def __init__(self, meter: Meter, basis: str | int | None) -> None:
+        self._layout = meter.layout()
+        self._modes = modes_of(basis, self._layout)
+        self._magnitudes, self._limits = meter.magnitudes(), meter.limits()
+        self._made: dict[int, SearchSpace] = {}
+
+    def at(self, level: int) -> SearchSpace:
+        """The space after ``level`` restarts."""
+        if level not in self._made:
+            modes, size = self._modes, tree.size(self._layout)
+            for _ in range(level):
+                if modes is not None and (2 * modes >= size or 2 * modes * size <= MOST_ENTRIES):
+                    modes *= 2
+            self._made[level] = SearchSpace(self._magnitudes, self._limits, matrix(self._layout, modes))
+        return self._made[level]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from dpcontrol.meter import Meter
 from dpcontrol.results import UsageError
 
 
@@ -48,3 +49,15 @@ def nearest(name: Any, known: Sequence[str]) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def cap(iterations: int | None, meter: Meter, without: int, *, gradients: bool = True) -> float:
+    """How many iterations: as asked; for ``None`` until the budget is spent, and ``without`` where none would end it.
+
+    ``gradients`` says whether the strategy asks for gradients, so that a budget of them ends it.
+    """
+    if iterations is not None:
+        return iterations
+    budget = meter.budget
+    limits = [budget.seconds, budget.simulated_steps, budget.gradients if gradients else None]
+    return without if all(limit is None for limit in limits) else math.inf

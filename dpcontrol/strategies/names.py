@@ -11,7 +11,8 @@ from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.checks import nearest
-from dpcontrol.strategies.evolution import CEM, CMAES
+from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.quasi_newton import LBFGS

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from dpcontrol.results import Status
 

@@ -14,7 +14,8 @@ from dpcontrol.run import mismatch, run
 from dpcontrol.sim import DiscreteLinear
 from dpcontrol.strategies import names
 from dpcontrol.strategies.baselines import Baseline
-from dpcontrol.strategies.evolution import CEM, CMAES
+from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.names import name_of, named, resolve

@@ -16,7 +16,8 @@ from strategy_cases import (
 
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
-from dpcontrol.strategies.evolution import CEM, CMAES
+from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.newton import NewtonKrylov
@@ -28,8 +29,8 @@ ALL = {
     "sgd": Adjoint(optimizer="sgd", learning_rate=1e-3, momentum=0.9, iterations=40),
     "lbfgs": LBFGS(iterations=30),
     "newton": NewtonKrylov(iterations=20),
-    "cmaes": CMAES(generations=30),
-    "cmaes in modes": CMAES(generations=30, basis=6),
+    "cmaes": CMAES(iterations=30),
+    "cmaes in modes": CMAES(iterations=30, basis=6),
     "cem": CEM(iterations=30),
     "cem in modes": CEM(iterations=30, basis=6),
     "multistart": MultiStart(LBFGS(iterations=5), starts=3),
@@ -82,7 +83,7 @@ def test_budgets_are_never_exceeded(strategy, limit):
         assert solution.counts.gradients <= limit.gradients
 
 
-@pytest.mark.parametrize("strategy", [CMAES(population=8, generations=5), CEM(population=8, iterations=5)])
+@pytest.mark.parametrize("strategy", [CMAES(population=8, iterations=5), CEM(population=8, iterations=5)])
 def test_a_population_of_all_instances_is_one_batch(strategy):
     sizes = []
     problem = static(wells, 2, count=7, spy=lambda u: sizes.append(len(u)))
@@ -143,6 +144,6 @@ def test_points_of_smooth_modes_stay_inside_the_bounds():
     case = BoxQuadratic(size=12)
     problem = case.problem()
     case.seen.clear()
-    for strategy in (CMAES(basis=4, sigma=2.0, generations=20), CEM(basis=4, sigma=2.0, iterations=20)):
+    for strategy in (CMAES(basis=4, sigma=2.0, iterations=20), CEM(basis=4, sigma=2.0, iterations=20)):
         run(problem, strategy)
     assert max(float(u.abs().max()) for u in case.seen) == 1.0
