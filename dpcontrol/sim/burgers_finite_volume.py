@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dpcontrol import safe
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.checks import (
@@ -182,7 +183,7 @@ class FiniteVolumeBurgers(Simulator):
             # the ghost values 2 v - u make v the value in between, at the face
             ends = 2 * (u[:, :1] - left), 2 * (right - u[:, -1:])
             difference = torch.cat((ends[0], torch.diff(u), ends[1]), -1)
-        half_slope = _van_albada(difference[:, :-1], difference[:, 1:], cells**-3.0 * self.speed**2) * 0.5
+        half_slope = safe.van_albada(difference[:, :-1], difference[:, 1:], cells**-3.0 * self.speed**2) * 0.5
         from_left, from_right = u + half_slope, u - half_slope
         if isinstance(self.boundary, str):
             left, right = from_left[:, -1:], from_right[:, :1]
@@ -191,8 +192,3 @@ class FiniteVolumeBurgers(Simulator):
         flux = (rising.square() + falling.square()) * 0.5 - coefficients["viscosity"] * inverse_h * difference
         rate = torch.diff(flux) * -inverse_h
         return rate if control is None else rate + control
-
-
-def _van_albada(a: Tensor, b: Tensor, epsilon: float) -> Tensor:
-    """A slope between the differences to both sides: nearly their mean where they agree, nearly zero where not."""
-    return (a * b + epsilon) * (a + b) / (a * a + b * b + 2 * epsilon)
