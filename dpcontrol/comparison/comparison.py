@@ -48,7 +48,7 @@ class Comparison:
         zero = [name for name in summary.metric_names(lines) if summary.vanishes(lines, name)]
         if zero:
             table += f"\nbelow {summary.ROUNDING:g} everywhere: {', '.join(zero)}"
-        return f"{table}\n\n{finding.finding(self.results, lines)}\n{summary.caption(self.results, lines)}"
+        return f"{table}\n\n{finding.finding(self.results, lines)}\n{finding.caption(self.results, lines)}"
 
     def plot(self, path: str | Path | None = None) -> Any:
         """A figure of losses against costs; written to ``path`` (PNG, PDF, SVG) if one is given."""

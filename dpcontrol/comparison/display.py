@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TextIO
+
+from dpcontrol.comparison import pace
 
 WIDTH = 14  # of a bar
 REDRAW_SECONDS = 0.2
@@ -23,7 +25,6 @@ class _Row:
     heard: float = 0.0
     seconds: float = 0.0
     text: str = ""
-    spent: dict[str, Any] = field(default_factory=dict)
 
 
 class Display:
@@ -50,15 +51,16 @@ class Display:
         self._width = max((len(label) for label in labels), default=0)
 
     def event(self, index: int, event: dict[str, Any]) -> None:
-        """Take in what a run says: ``state`` (started, ended), ``loss``, ``fraction``, ``text``."""
+        """Take in what a run says: ``state`` (started, ended), ``loss``, ``fraction``, ``text``; or how it ``died``."""
         row = self._rows[index]
         row.heard = time.monotonic()
         if row.state == "waiting":
             self._start(row)
         row.loss = event.get("loss", row.loss)
         row.fraction = event.get("fraction", row.fraction)
-        if event.get("state") == "ended":
-            row.state, row.seconds, row.text = "ended", row.heard - row.began, event.get("text", "")
+        if event.get("state") == "ended" or "died" in event:
+            row.state, row.seconds = "ended", row.heard - row.began
+            row.text = event["died"] if "died" in event else event.get("text", "")
             self._say(self._ended(row))
         elif self._live and row.heard - self._last > REDRAW_SECONDS:
             self._redraw()
@@ -70,11 +72,6 @@ class Display:
             self._stream.flush()
 
     def _start(self, row: _Row) -> None:
-        running = [other for other in self._rows if other.state == "running"]
-        if len(running) >= self._workers:  # a worker that died could not say so
-            silent = min(running, key=lambda other: other.heard)
-            silent.state, silent.text = "ended", "its worker process died"
-            self._say(self._ended(silent))
         row.state, row.began = "running", row.heard
         if not self._live:
             self._say(f"{row.label.ljust(self._width)}  started")
@@ -120,32 +117,20 @@ class Display:
         return f"{row.label.ljust(self._width)}  {_loss(row.loss)}  {now - row.began:6.1f} s  {bar} {share}"
 
     def seconds_left(self) -> float | None:
-        """An upper estimate of the time that is left: runs may end before their budget. ``None``: nothing is known yet.
-
-        A running job is extrapolated from the share of its budget that is gone, a waiting one takes as long as those
-        of its strategy that ended, or else as the longest that a budget lasted; they are dealt out to the workers.
-        """
+        """The expected time that is left; ``None`` as long as nothing tells."""
         now = time.monotonic()
-        ended = [row for row in self._rows if row.state == "ended"]
-        running = [row for row in self._rows if row.state == "running"]
-        whole = {row.label: (now - row.began) / row.fraction for row in running if row.fraction > 0.0}
-        # only runs that use up their budget tell about those that have not begun
-        spent = [row.seconds for row in ended if row.fraction > 0.98]
-        longest = max([*spent, *whole.values()], default=self._limit)
-        if longest is None:
-            return None
-        longest = longest if self._limit is None else min(longest, self._limit)
-
-        def expected(row: _Row) -> float:
-            known = [other.seconds for other in ended if other.group == row.group]
-            return sum(known) / len(known) if known else longest
-
-        rest = [max(0.0, whole.get(row.label, expected(row)) - (now - row.began)) for row in running]
-        free = sorted(rest + [0.0] * max(0, self._workers - len(rest)))
-        for row in self._rows:
-            if row.state == "waiting":
-                free = sorted([free[0] + expected(row), *free[1:]])
-        return max(free)
+        rows = self._rows
+        return pace.seconds_left(
+            [pace.Ended(row.group, row.seconds, row.fraction) for row in rows if row.state == "ended"],
+            [
+                pace.Running(row.group, now - row.began, row.fraction)
+                for row in rows
+                if row.state == "running"
+            ],
+            [row.group for row in rows if row.state == "waiting"],
+            self._workers,
+            self._limit,
+        )
 
 
 def _loss(loss: float | None) -> str:
@@ -157,8 +142,4 @@ def _left(seconds: float | None) -> str:
         return "time left not known yet"
     if seconds < 0.5:
         return "nothing left"
-    return (
-        f"at most about {seconds:.0f} s left"
-        if seconds < 90
-        else f"at most about {seconds / 60:.1f} min left"
-    )
+    return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.1f} min left"

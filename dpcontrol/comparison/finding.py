@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison.records import NOT_RUN, Results
-from dpcontrol.comparison.stats import paired_difference
-from dpcontrol.comparison.summary import ROUNDING, Summary, amount, metric_names, number, with_interval
+from dpcontrol.comparison import endings, ranking
+from dpcontrol.comparison.ranking import Gap, Standing, gap, standing, unfinished
+from dpcontrol.comparison.records import Results
+from dpcontrol.comparison.stats import NOTHING, OVER_BOTH, OVER_SCENARIOS, OVER_SEEDS
+from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names
+from dpcontrol.comparison.words import amount, counted, listed, number, with_interval
 
-# Two strategies whose losses differ by less, with certainty, have found the same answer.
-SAME = 1e-3
+RULE = (
+    f"The first place is shared with strategies whose mean loss, paired over scenarios, is less than "
+    f"{100 * ranking.RELEVANT:g} % from the lowest with an interval inside ±{100 * ranking.MARGIN:g} %, or whose "
+    "interval holds 0, and with those ranked between."
+)
 
 
 @dataclass(frozen=True)
@@ -26,150 +32,216 @@ class Finding:
 
 def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     """What the comparison says: winner, ties, losers, the bar, what was refused and what failed."""
-    ranked = [summary for summary in summaries if summary.loss is not None]
-    contenders = [summary for summary in ranked if not summary.law]
-    trouble = [*_failures(summaries), *_refusals(summaries), *_unfinished(results)]
-    if not ranked:
-        return Finding("No run has an answer.", tuple(trouble))
-    complete = [summary for summary in ranked if summary.complete]
-    best = (complete or ranked)[0]
-    level = [
-        summary for summary in ranked if summary is not best and summary.complete and _tied(best, summary)
+    found = standing(summaries)
+    trouble = [
+        *endings.own_limits(results),
+        *endings.stalls(results),
+        *endings.failures(summaries),
+        *(f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None),
     ]
-    sentences = [_first(results, best), *_second(best, contenders, level), *_bar(ranked)]
-    return Finding(_headline(best, level, summaries), (*sentences, *_losers(ranked, best, level), *trouble))
+    stopped, missing = unfinished(results)
+    if found is None:
+        start = "Incomplete comparison: no run has an answer so far." if stopped + missing else None
+        return Finding(start or "No run has an answer.", (*trouble, *_resumable(stopped, missing)))
+    if stopped + missing:
+        return _so_far(results, summaries, found, trouble)
+    sentences = [
+        _first(results, found),
+        *_shared(found),
+        *_behind(found, summaries),
+        *_bar(found, summaries),
+    ]
+    return Finding(_headline(found, summaries), (*sentences, *trouble))
 
 
-def _figure(summary: Summary, summaries: Sequence[Summary]) -> tuple[str, str]:
-    """The first figure of merit and its value: the problem's own if it has one, else the loss."""
+def caption(results: Results, summaries: Sequence[Summary]) -> str:
+    """What the numbers of the table are: budget, means, intervals, and when a place is shared."""
+    if not results.limits:
+        budget = "No common budget was set: every run went on to its own end, so costs differ."
+    elif sum(unfinished(results)):
+        budget = f"The budget is {results.budget} for every run, but not every run came to its end."
+    else:
+        budget = f"Every run had the same budget: {results.budget}."
+    kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
+    words = {
+        OVER_SCENARIOS: "over scenarios (BCa bootstrap) for strategies without chance, which ran once",
+        OVER_BOTH: "over seeds and scenarios (both resampled) for those with several seeds",
+        OVER_SEEDS: "over seeds (bootstrap) for those with several seeds: there are too few scenarios to resample",
+        NOTHING: "none where there is a single run of too few scenarios",
+    }
+    said = "; ".join(words[kind] for kind in words if kind in kinds)
+    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}. {RULE}"
+
+
+# -- the first place ---------------------------------------------------------------------------------------------------
+
+
+def _name(summary: Summary) -> str:
+    """A strategy's label; a law is called one."""
+    return f"the simple law {_law(summary)}" if summary.law else summary.label
+
+
+def _law(summary: Summary) -> str:
+    return summary.label.removeprefix("baseline: ")
+
+
+def _figure(members: Sequence[Summary], summaries: Sequence[Summary]) -> str:
+    """The first figure of merit and its values: the problem's own if it has one, else the loss."""
     names = metric_names(summaries)
-    if names and names[0] in summary.metrics:
-        return names[0].replace("_", " "), number(summary.metrics[names[0]].value)
-    assert summary.loss is not None
-    return "loss", number(summary.loss.value)
+    name = names[0] if names and all(names[0] in member.metrics for member in members) else None
+    if name is not None:
+        values = [member.metrics[name].value for member in members]
+    else:
+        values = [member.loss.value for member in members if member.loss is not None]
+    ends = list(dict.fromkeys(number(end) for end in (min(values), max(values))))
+    return f"{(name or 'loss').replace('_', ' ')} {' to '.join(ends)}"
 
 
-def _headline(best: Summary, level: Sequence[Summary], summaries: Sequence[Summary]) -> str:
-    name, value = _figure(best, summaries)
-    if best.law:
-        return f"No strategy beats the simple law: {best.label.removeprefix('baseline: ')}, {name} {value}"
-    others = [summary.label for summary in level if not summary.law]
-    if others:
-        return f"{_listed([best.label, *others])} share the first place: {name} {value}"
-    return f"{best.label} is best: {name} {value}"
+def _headline(found: Standing, summaries: Sequence[Summary]) -> str:
+    laws = [summary for summary in found.first if summary.law]
+    others = [summary.label for summary in found.first if not summary.law]
+    figure = _figure(found.first, summaries)
+    if laws and others:
+        verb = "shares" if len(others) == 1 else "share"
+        names = listed([_law(law) for law in laws])
+        return (
+            f"No strategy clearly beats the simple law {names}; {listed(others)} {verb} its place: {figure}"
+        )
+    if laws:
+        return f"No strategy beats the simple law: {listed([_law(law) for law in laws])}, {figure}"
+    if len(others) > 1:
+        return f"{listed(others)} share the first place: {figure}"
+    return f"{others[0]} is best: {figure}"
 
 
-def _first(results: Results, best: Summary) -> str:
-    assert best.loss is not None
+def _first(results: Results, found: Standing) -> str:
+    best = found.best
+    equal = [best, *(each.summary for each in found.sharing if each.verdict == ranking.ROUNDING)]
     figures = [
-        f"{name.replace('_', ' ')} {with_interval(found)}"
-        for name, found in best.metrics.items()
-        if abs(found.value) > ROUNDING
+        f"{name.replace('_', ' ')} {with_interval(value)}"
+        for name, value in best.metrics.items()
+        if abs(value.value) > ROUNDING
     ]
-    spent = f"with {results.budget} for every run" if results.budget else "without a common budget"
-    return f"{best.label} reached the lowest mean loss, {with_interval(best.loss)}, {spent}" + (
+    spent = f"with {results.budget} for every run" if results.limits else "without a common budget"
+    names = listed([_name(summary) for summary in equal])
+    same = ", equal to rounding" if len(equal) > 1 else ""
+    return _capital(f"{names} reached the lowest mean loss{same}, {with_interval(best.loss)}, {spent}") + (
         f" ({'; '.join(figures)})." if figures else "."
     )
 
 
-def _tied(best: Summary, other: Summary) -> bool:
-    difference = paired_difference(best.losses, other.losses)
-    if difference.interval is None:
-        return abs(difference.value) < SAME
-    return difference.interval[0] <= 0.0 or difference.interval[1] < SAME
-
-
-def _second(best: Summary, contenders: Sequence[Summary], level: Sequence[Summary]) -> list[str]:
-    """How clear the lead is: whether intervals overlap, and the difference scenario by scenario."""
-    rest = [summary for summary in contenders if summary is not best]
-    if not rest:
+def _shared(found: Standing) -> list[str]:
+    """The gap of each that shares the place, and which of them was cheapest."""
+    if not found.sharing:
         return []
-    sentences = [_gap(best, other, other in level) for other in rest[: max(1, len(level))]]
-    if level:
-        sentences.append(_cheapest([best, *(summary for summary in level if not summary.law)]))
-    assert best.loss is not None
-    overlapping = [s.label for s in rest if s.loss is not None and best.loss.overlaps(s.loss)]
-    if best.loss.interval is None:
-        return [*sentences, "There are no intervals that could overlap."]
-    if overlapping:
-        many = "intervals" if len(overlapping) > 1 else "interval"
-        verb = "overlap" if len(overlapping) > 1 else "overlaps"
-        return [*sentences, f"The 95 % {many} of {_listed(overlapping)} {verb} that of {best.label}."]
-    return [*sentences, f"The 95 % interval of {best.label} overlaps with no other strategy's."]
-
-
-def _cheapest(level: Sequence[Summary]) -> str:
-    cheap = min(level, key=lambda summary: summary.simulated_steps)
-    return f"The cheapest of them was {cheap.label}, with {amount(cheap.simulated_steps)} simulated steps."
-
-
-def _gap(best: Summary, other: Summary, level: bool) -> str:
-    difference = paired_difference(best.losses, other.losses)
-    if max(map(abs, difference.interval or (difference.value,))) < SAME:
-        return f"{other.label} found the same loss (the difference is below {100 * SAME:.1g} %)."
-    percent = f"{100 * difference.value:.3g} %"
-    if difference.interval is None:
-        return (
-            f"{other.label} is {percent} above it in loss; there is too little to resample for an interval."
+    sentences = []
+    told = [each for each in found.sharing if each.verdict != ranking.ROUNDING]
+    if told:
+        gaps = "; ".join(f"{_name(each.summary)} {_more(found.best, each)}, {_why(each)}" for each in told)
+        sentences.append(f"In the first place with {_name(found.best)}, {_paired(told)}: {gaps}.")
+    searched = sorted((s for s in found.first if not s.law), key=lambda summary: summary.simulated_steps)
+    if len(searched) > 1:
+        costs = [f"{amount(s.simulated_steps)} ({s.label})" for s in searched[1:]]
+        sentences.append(
+            f"Of those in the first place {searched[0].label} was cheapest: "
+            f"{amount(searched[0].simulated_steps)} simulated steps against {listed(costs)}."
         )
-    interval = f"95 % interval {100 * difference.interval[0]:.3g} to {100 * difference.interval[1]:.3g} %"
-    verdict = "no clear difference" if level else "a clear difference"
-    return f"On the same scenarios {other.label} is {percent} above it in loss ({interval}), {verdict}."
+    return sentences
 
 
-def _bar(ranked: Sequence[Summary]) -> list[str]:
-    laws = [summary for summary in ranked if summary.law]
-    if not laws:
+def _why(each: Gap) -> str:
+    if each.verdict == ranking.CLEAR:
+        return "a clear gap, but ranked before one that is not to be told apart"
+    return each.verdict
+
+
+def _paired(gaps: Sequence[Gap]) -> str:
+    if all(each.difference.interval is None for each in gaps):
+        return "on the same scenarios, too few for intervals"
+    return "paired on the same scenarios"
+
+
+def _more(reference: Summary, each: Gap) -> str:
+    """How much more loss, with its interval: ``6.9 % more loss [5.1, 9]``."""
+    low, high = each.difference.interval or (None, None)
+    value = each.difference.value
+    if each.verdict == ranking.ROUNDING:
+        return "the same loss"
+    if value >= 2.0 and reference.losses.mean() > 0:
+        interval = "" if low is None or high is None else f" [{number(1 + low)}, {number(1 + high)}]"
+        return f"{number(1 + value)} times the loss{interval}"
+    sign = -1.0 if value < 0 else 1.0
+    ends = [] if low is None or high is None else sorted([100 * sign * low, 100 * sign * high])
+    interval = f" [{', '.join(number(end, 2) for end in ends)}]" if ends else ""
+    return f"{number(100 * abs(value), 2)} % {'less' if value < 0 else 'more'} loss{interval}"
+
+
+# -- the others --------------------------------------------------------------------------------------------------------
+
+
+def _behind(found: Standing, summaries: Sequence[Summary]) -> list[str]:
+    if not found.behind:
         return []
-    bar = laws[0]
-    if bar is ranked[0]:
-        return []  # the headline has said it
-    assert bar.loss is not None
-    below: list[str] = []
-    above: list[str] = []
-    for summary in ranked:
-        if not summary.law and summary.loss is not None:
-            (below if summary.loss.value < bar.loss.value else above).append(summary.label)
-    name, value = _figure(bar, ranked)
-    start = f"The bar is {bar.label.removeprefix('baseline: ')}, a simple law, at {name} {value}:"
-    if not above:
-        return [f"{start} every strategy with an answer beats it."]
-    if not below:
-        return [f"{start} no strategy beats it."]
-    return [f"{start} {_listed(below)} {'beat' if len(below) > 1 else 'beats'} it, {_listed(above)} not."]
-
-
-def _losers(ranked: Sequence[Summary], best: Summary, level: Sequence[Summary]) -> list[str]:
-    behind = [summary for summary in ranked if summary is not best and summary not in level]
-    if not behind:
-        return []
-    figures = [f"{summary.label} ({' '.join(_figure(summary, ranked))})" for summary in behind]
-    return [f"Behind: {', '.join(figures)}."]
-
-
-def _failures(summaries: Sequence[Summary]) -> list[str]:
-    return [
-        f"{summary.failed} of {summary.asked} {'run' if summary.asked == 1 else 'runs'} of {summary.label} failed"
-        + (f"; its figures are of the {summary.answered} with an answer." if summary.answered else ".")
-        for summary in summaries
-        if summary.failed
+    told = [
+        f"{_name(each.summary)} {_more(found.best, each)}"
+        + ("" if each.summary.complete else ", not every run of it has an answer")
+        + f" ({_figure([each.summary], summaries)})"
+        for each in found.behind
     ]
+    return [f"Behind {_name(found.best)}, {_paired(found.behind)}: {'; '.join(told)}."]
 
 
-def _refusals(summaries: Sequence[Summary]) -> list[str]:
-    return [f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None]
+def _bar(found: Standing, summaries: Sequence[Summary]) -> list[str]:
+    """Which strategies beat the best simple law, again paired on the same scenarios."""
+    bar = next((summary for summary in summaries if summary.law and summary.loss is not None), None)
+    if bar is None or any(summary.law for summary in found.first):
+        return []  # the headline has said it
+    beat: list[str] = []
+    level: list[str] = []
+    not_beat: list[str] = []
+    for summary in summaries:
+        if summary.law or summary.loss is None:
+            continue
+        against = gap(bar, summary)
+        if against.verdict != ranking.CLEAR:
+            level.append(summary.label)
+        else:
+            (beat if against.difference.value < 0 else not_beat).append(summary.label)
+    start = f"The bar is {_law(bar)}, a simple law, at {_figure([bar], summaries)}"
+    if not level and not not_beat:
+        return [f"{start}: every strategy with an answer beats it."]
+    parts = [f"{listed(beat)} {'beat' if len(beat) > 1 else 'beats'} it"] if beat else []
+    parts += [f"{listed(level)} cannot be told apart from it"] if level else []
+    parts += [f"{listed(not_beat)} {'do' if len(not_beat) > 1 else 'does'} not reach it"] if not_beat else []
+    return [f"{start}: {'; '.join(parts)}."]
 
 
-def _unfinished(results: Results) -> list[str]:
-    stopped = sum(run.status == "interrupted" for run in results.runs)
-    missing = sum(run.status == NOT_RUN for run in results.runs)
+# -- interrupted -------------------------------------------------------------------------------------------------------
+
+
+def _so_far(
+    results: Results, summaries: Sequence[Summary], found: Standing, trouble: Sequence[str]
+) -> Finding:
+    """No winner where budgets are not equal: who leads, how far the others are, and what is missing."""
+    best = found.best
+    everybody = (*found.sharing, *found.behind)
+    sentences = _resumable(*unfinished(results))
+    if everybody:
+        gaps = "; ".join(f"{_name(each.summary)} {_more(best, each)}" for each in everybody)
+        sentences.append(f"So far, with unequal budgets, and {_paired(everybody)}: {gaps}.")
+    headline = f"Incomplete comparison: {_name(best)} leads so far, {_figure([best], summaries)}"
+    return Finding(headline, (*sentences, *trouble))
+
+
+def _resumable(stopped: int, missing: int) -> list[str]:
     if not stopped + missing:
         return []
     return [
-        f"The comparison was interrupted, so budgets are not equal (ended early: {stopped}, not run: {missing}). "
-        "It can be resumed."
+        f"It was interrupted ({counted(stopped, 'run')} ended early, {missing} not run), so budgets are not equal and "
+        "nobody has won. It can be resumed."
     ]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _capital(sentence: str) -> str:
+    """Only a law's description is written large: labels stay as they are."""
+    return f"The{sentence[3:]}" if sentence.startswith("the simple law") else sentence

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dpcontrol import store
+from dpcontrol.comparison.words import amount, number
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import FAILED, UsageError
 from dpcontrol.run import Strategy
@@ -19,6 +20,8 @@ from dpcontrol.solution import Solution
 
 # Kinds that a run may have besides those of a Status.
 REFUSED, NOT_RUN = "refused", "not run"
+# The kind of a Status that is listed as a failure although it leaves an answer.
+STALLED = "stalled"
 Samples = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -74,8 +77,11 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        """Whether something went wrong in it (being refused, or a spent budget, is not)."""
-        return self.status in FAILED
+        """Whether something went wrong in it (being refused, or a spent budget, is not).
+
+        A search that stalled has an answer, often the optimum to rounding: its loss competes as any other.
+        """
+        return self.status in FAILED and not (self.status == STALLED and self.answered)
 
     def solution(self) -> Solution | None:
         """The whole solution, with its trajectory; ``None`` for a run without one."""
@@ -200,9 +206,17 @@ class Results:
     @property
     def budget(self) -> str:
         """The budget of every run in words."""
-        named = {name: value for name, value in self.asked["budget"].items() if value is not None}
         units = {"simulated_steps": "simulated steps", "target_loss": "as target loss"}
-        return " or ".join(f"{value:,.6g} {units.get(name, name)}" for name, value in named.items())
+        counts = ("simulated_steps", "gradients")
+        return " or ".join(
+            f"{amount(value) if name in counts else number(value, 6)} {units.get(name, name)}"
+            for name, value in self.limits.items()
+        )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that the budget of every run sets."""
+        return {name: value for name, value in self.asked["budget"].items() if value is not None}
 
     def write(self) -> None:
         """Keep in the folder what is not kept with the runs."""

@@ -11,19 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dpcontrol.comparison import figures
-from dpcontrol.comparison.finding import finding
+from dpcontrol.comparison.finding import caption, finding
 from dpcontrol.comparison.player import animation
 from dpcontrol.comparison.records import Results, Run
-from dpcontrol.comparison.summary import (
-    ROUNDING,
-    Summary,
-    amount,
-    caption,
-    metric_names,
-    number,
-    status_words,
-    vanishes,
-)
+from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names, status_words, vanishes
+from dpcontrol.comparison.words import amount, number
 from dpcontrol.plot import style
 from dpcontrol.solution import Solution
 from dpcontrol.store.files import replacing

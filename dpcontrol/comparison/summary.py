@@ -1,4 +1,4 @@
-"""Runs condensed: one line for each strategy, who won, and the table."""
+"""Runs condensed: one line for each strategy, and the table."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import numpy as np
 
 from dpcontrol.comparison.records import NOT_RUN, REFUSED, Results, Run
 from dpcontrol.comparison.stats import (
-    NOTHING,
-    OVER_BOTH,
-    OVER_SCENARIOS,
-    OVER_SEEDS,
     Estimate,
     interquartile_mean,
     ratio_of_means,
 )
+from dpcontrol.comparison.words import amount, number, with_interval
 
 ROUNDING = 1e-9
 
@@ -113,51 +110,9 @@ def metric_names(summaries: Sequence[Summary]) -> list[str]:
     return list(dict.fromkeys(name for summary in summaries for name in summary.metrics))
 
 
-def caption(results: Results, summaries: Sequence[Summary]) -> str:
-    """What the numbers of the table are: budget, means and intervals."""
-    budget = f"Every run had the same budget: {results.budget}." if results.budget else (
-        "No common budget was set: every run went on to its own end, so costs differ."
-    )  # fmt: skip
-    kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
-    words = {
-        OVER_SCENARIOS: "over scenarios (BCa bootstrap) for strategies without chance, which ran once",
-        OVER_BOTH: "over seeds and scenarios (both resampled) for those with several seeds",
-        OVER_SEEDS: "over seeds (bootstrap) for those with several seeds: there are too few scenarios to resample",
-        NOTHING: "none where there is a single run of too few scenarios",
-    }
-    said = "; ".join(words[kind] for kind in words if kind in kinds)
-    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}."
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people."""
-    if value is None or value != value:
-        return "–"
-    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
-        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e+")
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-
-
-def amount(value: float) -> str:
-    """A count for people: 1.2M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}"
-
-
 def vanishes(summaries: Sequence[Summary], name: str) -> bool:
     """Whether a figure of merit is zero by construction, up to rounding, for all strategies."""
     return all(abs(s.metrics[name].value) < ROUNDING for s in summaries if name in s.metrics)
-
-
-def with_interval(estimate: Estimate | None) -> str:
-    """A value and its interval in brackets."""
-    if estimate is None:
-        return "–"
-    if estimate.interval is None:
-        return number(estimate.value)
-    return f"{number(estimate.value)} [{number(estimate.interval[0])}, {number(estimate.interval[1])}]"
 
 
 def status_words(summary: Summary) -> str:

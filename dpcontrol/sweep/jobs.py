@@ -61,7 +61,8 @@ def run_jobs(
         workers: processes that live until the last job has ended; 0 runs the jobs here, one after another.
         threads_per_worker: threads of torch, MKL, OpenBLAS and Numba in each worker.
         on_event: called here as ``on_event(index of the job, event)``; a few events per second and job arrive,
-            faster ones are merged. What it raises ends all workers and goes through.
+            faster ones are merged; of a worker that dies it hears ``{"died": sentence}``. What it raises ends all
+            workers and goes through.
         grace: seconds that running jobs get to return after a Ctrl-C. A second Ctrl-C ends them at once.
 
     A job that raises or a worker that dies gives an ``Outcome`` with an ``error``; the other jobs go on, in a new
@@ -165,7 +166,9 @@ class _Pool:
             self._next_job(process)
             return
         if index is not None:
-            self._outcomes[index] = self._bury(process, index, payload)
+            outcome = self._outcomes[index] = self._bury(process, index, payload)
+            if outcome.error is not None:
+                self._on_event(index, {"died": outcome.error})
         self._processes.remove(process)
         process.close(patience=0)
         if self._waiting:

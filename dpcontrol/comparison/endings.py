@@ -1,0 +1,68 @@
+"""How runs ended, where a reader should know it, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dpcontrol.comparison.records import STALLED, Results, Run
+from dpcontrol.comparison.summary import Summary
+from dpcontrol.comparison.words import counted
+
+ALMOST_ALL = 0.95  # of the budget: whoever spent it could hardly have gone on
+
+
+def own_limits(results: Results) -> list[str]:
+    """Strategies that ended by a limit of their own while there was budget left."""
+    sentences = []
+    for label in results.labels:
+        runs = [run for run in results.of(label) if run.status == "iterations spent"]
+        share = _share(results, runs)
+        if not runs or (share is not None and share >= ALMOST_ALL):
+            continue
+        spent = "" if share is None else f" with {100 * share:.0f} % of the budget spent"
+        which = "" if len(results.of(label)) == 1 else f" in {len(runs)} of {len(results.of(label))} runs"
+        sentences.append(
+            f"{label} stopped at its own limit of iterations{which}{spent}: more of them may lower its loss."
+        )
+    return sentences
+
+
+def stalls(results: Results) -> list[str]:
+    """Strategies whose search found no way down before its tolerances were met: an answer, but not a proven one."""
+    sentences = []
+    for label in results.labels:
+        runs = [run for run in results.of(label) if run.status == STALLED and run.answered]
+        if runs:
+            share = _share(results, runs)
+            spent = "" if share is None else f", with {100 * share:.2g} % of the budget spent"
+            which = "" if len(results.of(label)) == 1 else f" in {len(runs)} of {len(results.of(label))} runs"
+            sentences.append(
+                f"{label} stalled{which}{spent}: it found no lower loss before its tolerances were met. "
+                "Its answer counts."
+            )
+    return sentences
+
+
+def _share(results: Results, runs: Sequence[Run]) -> float | None:
+    """Mean share of the budget that runs have spent; ``None`` where nothing that is spent has a limit."""
+    limits = {name: limit for name, limit in results.limits.items() if name != "target_loss"}
+    if not limits or not runs:
+        return None
+
+    def spent(record: Any, name: str) -> float:
+        return float(record["seconds"] if name == "seconds" else record["counts"][name])
+
+    shares = [max(spent(run.record, name) / limit for name, limit in limits.items()) for run in runs]
+    return sum(shares) / len(shares)
+
+
+def failures(summaries: Sequence[Summary]) -> list[str]:
+    """Strategies with runs that went wrong."""
+    return [
+        ("The run" if summary.asked == 1 else f"{summary.failed} of {counted(summary.asked, 'run')}")
+        + f" of {summary.label} failed"
+        + (f"; its figures are of the {summary.answered} with an answer." if summary.answered else ".")
+        for summary in summaries
+        if summary.failed
+    ]

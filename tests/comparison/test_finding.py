@@ -1,0 +1,174 @@
+"""Who is said to have won: ties, gaps, bars, limits, from losses whose answer is known."""
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpcontrol.comparison import ranking
+from dpcontrol.comparison.finding import Finding, caption, finding
+from dpcontrol.comparison.ranking import standing
+from dpcontrol.comparison.records import Results, Run, without_solution
+from dpcontrol.comparison.summary import summarise
+from dpcontrol.comparison.words import amount
+
+BUDGET = 1_000_000
+HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 100)  # a hundred scenarios, some much harder than others
+NOISE = np.random.default_rng(1).standard_normal(100)
+
+
+def run(label: str, losses: Any, status: str = "budget spent", steps: int = BUDGET, seed: int = 0) -> Run:
+    empty = without_solution(label, seed, "p", status, "it ended.")
+    if losses is None:
+        return empty
+    losses = np.asarray(losses, float)
+    counts = {"simulated_steps": steps, "gradients": 0}
+    content = {"loss": float(losses.mean()), "losses": losses.tolist(), "counts": counts, "seconds": 1.0}
+    return dataclasses.replace(empty, record={**empty.record, **content})
+
+
+def results(*runs: Run, budget: int | None = BUDGET, laws: tuple[str, ...] = ()) -> Results:
+    limits = {"seconds": None, "simulated_steps": budget, "gradients": None, "target_loss": None}
+    return Results("p", runs, laws, {}, {"budget": limits, "scenarios": 100, "horizon": 5}, "", {})
+
+
+def said(*runs: Run, **options: Any) -> Finding:
+    made = results(*runs, **options)
+    return finding(made, summarise(made))
+
+
+# -- the first place -------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_that_is_certain_but_irrelevant_is_a_tie() -> None:
+    found = said(run("a", HARD, steps=900), run("b", 1.0008 * HARD * (1 + 0.001 * NOISE), steps=300_000))
+    assert found.headline.startswith("a and b share the first place")
+    assert re.search(r"b 0\.\d+ % more loss \[0\.\d+, 0\.\d+\], practically the same", str(found))
+    assert "a was cheapest: 900 simulated steps against 300 k (b)" in str(found)
+
+
+def test_a_difference_that_is_relevant_and_certain_is_behind() -> None:
+    found = said(run("a", HARD), run("b", 1.07 * HARD * (1 + 0.05 * NOISE)))
+    assert found.headline.startswith("a is best")
+    assert re.search(r"Behind a, paired .*: b [678]\.?\d* % more loss \[\d", str(found))
+    assert "cheapest" not in str(found) and "overlap" not in str(found)
+
+
+def test_the_first_place_is_one_contiguous_group() -> None:
+    # c ranks last of three and cannot be told apart, so b between them shares the place, whose gap is clear
+    between, wide = 1.02 * HARD * (1 + 0.01 * NOISE), 1.03 * HARD + 0.5 * NOISE
+    wide = wide * (1.03 * HARD.mean() / wide.mean())
+    made = results(run("a", HARD), run("b", between), run("c", wide), run("d", 3.5 * HARD))
+    found = standing(summarise(made))
+    assert found is not None
+    assert [(each.summary.label, each.verdict) for each in found.sharing] == [
+        ("b", ranking.CLEAR),
+        ("c", ranking.OPEN),
+    ]
+    assert [each.summary.label for each in found.behind] == ["d"]
+    words = said(*made.runs)
+    assert words.headline.startswith("a, b and c share the first place")
+    assert "a clear gap, but ranked before one that is not to be told apart" in str(words)
+    assert "Behind a, paired on the same scenarios: d 3.5 times the loss" in str(words)
+
+
+@pytest.mark.parametrize("factor", [1.0001, 1.003, 1.0049, 1.0051, 1.02, 1.2])
+def test_a_lower_loss_never_stands_behind_a_higher_one_that_shares_the_place(factor: float) -> None:
+    generator = np.random.default_rng(5)
+    others = [run(f"s{k}", factor**k * HARD + 0.05 * k * generator.standard_normal(100)) for k in range(1, 5)]
+    ranked = summarise(results(run("s0", HARD), *others))
+    found = standing(ranked)
+    assert found is not None
+    assert [s.label for s in ranked] == [s.label for s in found.first] + [
+        g.summary.label for g in found.behind
+    ]
+
+
+def test_equal_to_rounding_is_a_tie_and_a_stalled_answer_counts() -> None:
+    found = said(
+        run("lbfgs", [13.3], "converged", 500), run("newton", [13.3 * (1 + 1e-15)], "stalled", 21_000)
+    )
+    assert found.headline == "lbfgs and newton share the first place: loss 13.3"
+    assert "lbfgs and newton reached the lowest mean loss, equal to rounding" in str(found)
+    assert "newton stalled, with 2.1 % of the budget spent" in str(found) and "Its answer counts." in str(
+        found
+    )
+    for wrong in ("failed", "Behind", "more loss"):
+        assert wrong not in str(found)
+
+
+def test_without_intervals_only_irrelevant_differences_are_ties() -> None:
+    assert said(run("a", [1.0]), run("b", [1.004])).headline.startswith("a and b share")
+    found = said(run("a", [1.0]), run("b", [1.006]))
+    assert found.headline.startswith("a is best")
+    assert "on the same scenarios, too few for intervals: b 0.6 % more loss (loss 1.01)" in str(found)
+
+
+def test_luckier_runs_of_a_strategy_with_failures_do_not_win() -> None:
+    found = said(run("a", HARD), run("b", 0.8 * HARD), run("b", None, "failed", seed=1))
+    assert found.headline.startswith("a is best")
+    assert re.search(r"b 20 % less loss \[.*\], not every run of it has an answer", str(found))
+    assert "1 of 2 runs of b failed; its figures are of the 1 with an answer." in str(found)
+
+
+# -- laws ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_bar_is_compared_on_the_same_scenarios() -> None:
+    law = run("baseline: push", 2 * HARD, "scored")
+    open_one = run("b", 1.95 * HARD + 0.6 * np.random.default_rng(8).standard_normal(100))
+    found = str(said(run("a", HARD), open_one, run("c", 3 * HARD), law, laws=("baseline: push",)))
+    assert "The bar is push, a simple law" in found
+    assert "a beats it; b cannot be told apart from it; c does not reach it." in found
+
+
+def test_a_law_in_the_first_place_is_named() -> None:
+    law = run("baseline: optimum", HARD, "scored")
+    found = said(run("a", HARD), run("b", 2 * HARD), law, laws=("baseline: optimum",))
+    assert found.headline.startswith("No strategy clearly beats the simple law optimum; a shares its place")
+    assert "The bar is" not in str(found)
+    alone = said(run("b", 2 * HARD), law, laws=("baseline: optimum",))
+    assert alone.headline.startswith("No strategy beats the simple law: optimum")
+
+
+# -- how runs ended --------------------------------------------------------------------------------------------------
+
+
+def test_who_stopped_before_the_budget_by_a_limit_of_its_own_is_said() -> None:
+    early = run("adjoint", 1.1 * HARD, "iterations spent", 490_000)
+    assert "adjoint stopped at its own limit of iterations with 49 % of the budget spent" in str(
+        said(run("a", HARD), early)
+    )
+    late = run("adjoint", 1.1 * HARD, "iterations spent", 999_000)
+    assert "own limit" not in str(said(run("a", HARD), late))
+    assert "own limit of iterations: more" in str(said(run("a", HARD), early, budget=None))
+
+
+def test_an_interrupted_comparison_has_no_winner() -> None:
+    runs = (
+        run("a", HARD),
+        run("b", HARD, "interrupted", 10),
+        run("c", None, "not run"),
+        run("d", None, "not run"),
+    )
+    found = said(*runs)
+    assert found.headline == f"Incomplete comparison: a leads so far, loss {HARD.mean():.3g}"
+    assert "(1 run ended early, 2 not run), so budgets are not equal" in str(found)
+    assert "b the same loss" in str(found)
+    made = results(*runs)
+    everything = str(found) + caption(made, summarise(made))
+    for wrong in ("is best", "share the first place", "for every run (", "had the same budget", "cheapest"):
+        assert wrong not in everything
+    nothing = said(run("a", None, "not run"))
+    assert nothing.headline == "Incomplete comparison: no run has an answer so far."
+
+
+def test_amounts_are_written_in_one_way() -> None:
+    values = (0, 800, 3200, 9_999, 10_000, 396_800, 999_949, 999_999, 6_400_000, 6_377_600, 2.5e9)
+    assert [amount(value) for value in values] == [
+        "0", "800", "3,200", "9,999", "10 k", "397 k", "1 M", "1 M", "6.4 M", "6.38 M", "2.5 G",
+    ]  # fmt: skip
+    made = results(run("a", HARD))
+    assert "with 1 M simulated steps for every run" in str(finding(made, summarise(made)))
