@@ -20,6 +20,7 @@ from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
 from dpcontrol.sim.schroedinger import Schroedinger
 from dpcontrol.sim.smoke import Smoke
+from dpcontrol.sim.stirring import Stirring
 from dpcontrol.sim.van_der_pol import VanDerPol
 from dpcontrol.sim.vorticity import VorticityFlow
 from dpcontrol.sim.wave import Wave
@@ -56,6 +57,7 @@ __all__ = [
     "Smoke",
     "SpectralBurgers",
     "Steady",
+    "Stirring",
     "Substeps",
     "System",
     "Tableau",
