@@ -177,7 +177,7 @@ def _with_failures(status: Status, meter: Meter) -> Status:
 
 def _words(budget: Budget) -> str:
     named = {name: value for name, value in dataclasses.asdict(budget).items() if value is not None}
-    return ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in named.items())
+    return ", ".join(f"{value:,.12g} {name.replace('_', ' ')}" for name, value in named.items())
 
 
 def _configuration(strategy: Strategy) -> str:

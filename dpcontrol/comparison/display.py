@@ -86,8 +86,11 @@ class Display:
         done = sum(other.state == "ended" for other in self._rows)
         return (
             f"{row.label.ljust(self._width)}  {_loss(row.loss)}  {row.seconds:6.1f} s  {row.text}"
-            f"  ({done} of {len(self._rows)}, {_left(self.seconds_left())})"
+            f"  ({done} of {len(self._rows)}{self._rest(done)})"
         )
+
+    def _rest(self, done: int) -> str:
+        return "" if done == len(self._rows) else f", {_left(self.seconds_left())}"
 
     def _erase(self) -> None:
         if self._drawn:
@@ -140,6 +143,6 @@ def _loss(loss: float | None) -> str:
 def _left(seconds: float | None) -> str:
     if seconds is None:
         return "time left not known yet"
-    if seconds < 0.5:
-        return "nothing left"
+    if seconds < 1.0:
+        return "less than 1 s left"
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.1f} min left"

@@ -112,13 +112,19 @@ def trajectories(results: Results, solutions: Mapping[str, Solution], scenario: 
     return beside.trajectory_figures(found, drawn.colours, drawn.dashes, scenario) if found else {}
 
 
+def chosen_for_own(results: Results, solutions: Mapping[str, Solution]) -> tuple[list[str], list[str]]:
+    """The labels that the problem's own figures show, best first, and those that they have no room for."""
+    labels = [label for label in solutions if label not in results.references]
+    return labels[:IN_OWN_FIGURES], labels[IN_OWN_FIGURES:]
+
+
 def own_figures(problem: Problem, results: Results, summaries: Sequence[Summary]) -> dict[str, bytes]:
     """The problem's own figures as SVG, of the best few strategies and the best law.
 
     An error in one of them is written into its place: a picture is not worth a lost comparison.
     """
     solutions = shown_solutions(results, summaries)
-    chosen = [label for label in solutions if label not in results.references][:IN_OWN_FIGURES]
+    chosen, _ = chosen_for_own(results, solutions)
     found = {}
     for name, draw in problem.plots.items():
         with style.styled(grid=False):

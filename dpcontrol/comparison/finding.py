@@ -58,7 +58,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
     """What the numbers of the table are: budget, means, intervals, and when a place is shared."""
     if not results.limits:
         budget = "No common budget was set: every run went on to its own end, so costs differ."
-    elif sum(unfinished(results)):
+    elif any(unfinished(results)):
         budget = f"The budget is {results.budget} for every run, but not every run came to its end."
     else:
         budget = f"Every run had the same budget: {results.budget}."
@@ -167,6 +167,8 @@ def _more(reference: Summary, each: Gap) -> str:
     value = each.difference.value
     if each.verdict == ranking.ROUNDING:
         return "the same loss"
+    if max(abs(value), abs(low or 0.0), abs(high or 0.0)) < 1e-5:
+        return f"less than 0.001 % {'below' if value < 0 else 'above'} in loss"
     if value >= 2.0 and reference.losses.mean() > 0:
         interval = "" if low is None or high is None else f" [{number(1 + low)}, {number(1 + high)}]"
         return f"{number(1 + value)} times the loss{interval}"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpcontrol.comparison import figures
+from dpcontrol.comparison.about import as_html
 from dpcontrol.comparison.finding import caption, finding
 from dpcontrol.comparison.player import animation
+from dpcontrol.comparison.ranking import standing, unfinished
 from dpcontrol.comparison.records import Results, Run
 from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names, status_words, vanishes
-from dpcontrol.comparison.words import amount, number
+from dpcontrol.comparison.words import amount, listed, number
 from dpcontrol.plot import style
 from dpcontrol.solution import Solution
 from dpcontrol.store.files import replacing
@@ -38,6 +39,7 @@ def write_report(results: Results, summaries: Sequence[Summary], path: Path) -> 
 def report_html(results: Results, summaries: Sequence[Summary]) -> str:
     """The report as text."""
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dpcontrol.comparison", "."),
@@ -47,6 +49,9 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         lstrip_blocks=True,
     )
     found = finding(results, summaries)
+    places = standing(summaries)
+    # without equal budgets there is no first place
+    first = [] if places is None or any(unfinished(results)) else [s.label for s in places.first]
     names = [name for name in metric_names(summaries) if not vanishes(summaries, name)]
     zero = [name.replace("_", " ") for name in metric_names(summaries) if vanishes(summaries, name)]
     return environment.get_template("report.html.j2").render(
@@ -55,11 +60,11 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         headline=found.headline,
         sentences=found.sentences,
         metric_names=[name.replace("_", " ") for name in names],
-        rows=[_row(results, summary, names) for summary in summaries],
+        rows=[_row(results, summary, names, first) for summary in summaries],
         zero=f"{', '.join(zero).capitalize()}: below {ROUNDING:g} for every strategy." if zero else "",
         caption=caption(results, summaries),
         runs=[_run(run, names) for run in results.runs],
-        about=_plain(results.about),
+        about=markupsafe.Markup(as_html(results.about)),
         environment=results.environment,
         budget=results.budget or "none: every strategy went on to its own end",
         again=_again(results),
@@ -80,9 +85,10 @@ def _facts(results: Results, summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
-def _row(results: Results, summary: Summary, names: Sequence[str]) -> dict[str, Any]:
+def _row(results: Results, summary: Summary, names: Sequence[str], first: Sequence[str]) -> dict[str, Any]:
     return {
         "label": summary.label,
+        "first": summary.label in first,
         "colour": figures.look(results).colours[summary.label],
         "law": summary.law,
         "cells": [_cell(summary.metrics.get(name)) for name in names] + [_cell(summary.loss)],
@@ -136,9 +142,19 @@ def _pictures(results: Results, summaries: Sequence[Summary]) -> dict[str, Any]:
         "scenario": scenarios[0],
         "trajectories": {name: _embedded(style.as_svg(figure)) for name, figure in drawn.items()},
         "own": {name: _embedded(svg) for name, svg in results.own_figures.items()},
+        "own_caption": _shown_in_own(results, solutions),
         "player": _player(results, moving, scenarios, lead) if moving else None,
         "seeded": [s.label for s in summaries if s.answered > 1],
     }
+
+
+def _shown_in_own(results: Results, solutions: Mapping[str, Solution]) -> str:
+    """Which solutions the problem's own figures show, and which they have no room for."""
+    shown, omitted = figures.chosen_for_own(results, solutions)
+    if not shown:
+        return ""
+    rest = f"; not shown for want of room: {listed(omitted)}" if omitted else ""
+    return f"The median run of {listed(shown)}{rest}."
 
 
 def _player(results: Results, moving: Mapping[str, Solution], scenarios: Sequence[int], lead: str) -> str:
@@ -149,13 +165,6 @@ def _player(results: Results, moving: Mapping[str, Solution], scenarios: Sequenc
 
 def _embedded(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
-
-
-def _plain(docstring: str) -> str:
-    """A docstring without the marks of reStructuredText and without its list of arguments."""
-    text = re.split(r"\n(?:Args|Raises):\n", docstring)[0]
-    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
-    return re.sub(r"``|\*\*", "", text).replace(".. math::", "").strip()
 
 
 def _again(results: Results) -> str:

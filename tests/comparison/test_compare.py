@@ -319,6 +319,7 @@ def test_the_report_holds_every_run_and_needs_no_network(kept: tuple[Comparison,
         "The setup",
     ):
         assert section in text
+    assert "The median run of lbfgs, baseline: amble and random." in text  # in the problem's own figure
     assert '"rest"' in text and '"uncontrolled"' in text  # in the animation
     assert "compare(problem" in text  # how to make it again
 
@@ -389,3 +390,6 @@ def test_what_is_known_about_the_time_left_reaches_the_display(monkeypatch: pyte
     display.event(0, {"state": "ended", "fraction": 1.0})
     assert display.seconds_left() == pytest.approx(16 + 16)
     assert "(1 of 3, about 32 s left)" in stream.getvalue()
+    for index in (1, 2):
+        display.event(index, {"state": "ended"})
+    assert stream.getvalue().endswith("(3 of 3)\n")

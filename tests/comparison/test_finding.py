@@ -106,6 +106,12 @@ def test_without_intervals_only_irrelevant_differences_are_ties() -> None:
     assert "on the same scenarios, too few for intervals: b 0.6 % more loss (loss 1.01)" in str(found)
 
 
+def test_differences_below_what_anybody_can_see_have_no_digits() -> None:
+    assert "b less than 0.001 % above in loss, practically the same" in str(
+        said(run("a", HARD), run("b", HARD + 1e-7 * abs(NOISE)))
+    )
+
+
 def test_luckier_runs_of_a_strategy_with_failures_do_not_win() -> None:
     found = said(run("a", HARD), run("b", 0.8 * HARD), run("b", None, "failed", seed=1))
     assert found.headline.startswith("a is best")
