@@ -1,5 +1,6 @@
 """Simulators: one step of a physical system each. They know nothing of loops, objectives or strategies."""
 
+from dpcontrol.sim.actuated import Actuated
 from dpcontrol.sim.base import Simulator, Substeps, align
 from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
@@ -35,6 +36,7 @@ __all__ = [
     "RK4",
     "SYMPLECTIC_EULER",
     "VERLET",
+    "Actuated",
     "AdvectionDiffusion",
     "CartPole",
     "DiscreteLinear",

@@ -44,7 +44,7 @@ class SpectralBurgers(Simulator):
 
     **Parameters**: ``viscosity``.
 
-    **Source**: C. Canuto et al., "Spectral Methods: Fundamentals in Single Domains" (2006), section 3.3 (Galerkin and
+    **Source**: C. Canuto et al., "Spectral Methods: Fundamentals in Single Domains" (2006), chapter 3 (Galerkin and
     dealiasing); the scheme is Krogstad's, see ``etdrk.py``.
 
     **Good values**: ``SpectralBurgers(dt=0.005, cells=128, viscosity=0.01)`` for ``|u| <= 1``, length 1.

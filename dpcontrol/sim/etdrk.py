@@ -143,7 +143,7 @@ def cast(coefficients: Any, dtype: torch.dtype) -> Any:
 ETDRK2 = ExponentialScheme(
     "ETDRK2", 2, (0.0, 1.0), (((0, ((1, 1.0),)),),), (((1, 1.0), (2, -1.0)), ((2, 1.0),))
 )
-"""Two stages: S. M. Cox, P. C. Matthews, J. Comput. Phys. 176 (2002), equations (20)-(22)."""
+"""Two stages: S. M. Cox, P. C. Matthews, J. Comput. Phys. 176 (2002)."""
 
 ETDRK4 = ExponentialScheme(
     "ETDRK4",

@@ -46,7 +46,7 @@ class GrayScott(Simulator):
 
     **Parameters**: ``feed``, ``removal``, ``diffusivity_a``, ``diffusivity_b``.
 
-    **Source**: J. E. Pearson, Science 261 (1993), equation (2) and its values; P. Gray, S. K. Scott, Chem. Eng. Sci. 39
+    **Source**: J. E. Pearson, Science 261 (1993), the model and its values; P. Gray, S. K. Scott, Chem. Eng. Sci. 39
     (1984).
 
     **Good values**: Pearson's box of side 2.5 with ``D = 2e-5, 1e-5``, ``dt=1``; ``feed=0.04, removal=0.06`` makes

@@ -43,7 +43,7 @@ class AdvectionDiffusion(Simulator):
 
     **Parameters**: ``diffusivity``, and ``velocity_0``, ``velocity_1``, ... where there is a stream.
 
-    **Source**: H. S. Carslaw, J. C. Jaeger, "Conduction of Heat in Solids" (1959), section 2.2 (Fourier's solution);
+    **Source**: H. S. Carslaw, J. C. Jaeger, "Conduction of Heat in Solids" (1959) (Fourier's solution);
     the weight of the held source is ``phi_1``, see ``etdrk.py``.
 
     **Good values**: ``AdvectionDiffusion(dt=0.01, shape=(64, 64), diffusivity=0.01)`` in the unit square.

@@ -44,7 +44,7 @@ class KuramotoSivashinsky(Simulator):
 
     **Parameters**: ``viscosity``.
 
-    **Source**: A.-K. Kassam, L. N. Trefethen, SIAM J. Sci. Comput. 26 (2005), section 4.2 (their phi functions are
+    **Source**: A.-K. Kassam, L. N. Trefethen, SIAM J. Sci. Comput. 26 (2005) (their phi functions are
     contour integrals, ours a series near zero); the scheme is Krogstad's, see ``etdrk.py``.
 
     **Good values**: ``KuramotoSivashinsky(dt=0.1, cells=64, length=22.0)``, whose chaos forgets its start within about

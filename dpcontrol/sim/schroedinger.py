@@ -54,8 +54,8 @@ class Schroedinger(Simulator):
 
     **Parameters**: ``mass``, ``potential_strength``, and ``interaction`` where there is one.
 
-    **Source**: M. D. Feit, J. A. Fleck, A. Steiger, J. Comput. Phys. 47 (1982); H. Yoshida, Phys. Lett. A 150 (1990),
-    section 3 (order 4); T. R. Taha, M. J. Ablowitz, J. Comput. Phys. 55 (1984) (cubic).
+    **Source**: M. D. Feit, J. A. Fleck, A. Steiger, J. Comput. Phys. 47 (1982); H. Yoshida, Phys. Lett. A 150 (1990)
+    (order 4); T. R. Taha, M. J. Ablowitz, J. Comput. Phys. 55 (1984) (cubic).
 
     **Good values**: a harmonic trap with a uniform field,
     ``Schroedinger(dt=0.01, cells=64, length=16.0, potential=0.5 * x**2, dipoles=x[None])``.

@@ -1,0 +1,70 @@
+"""A field that a few actuators act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator, Value
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Actuated(Simulator):
+    r"""``inner`` under the force ``F(x) = sum_j u_j W_j(x)``, whose few strengths ``u_j`` are the control.
+
+    Control: ``(scenarios, inputs)`` or ``None``; everything else is that of ``inner``.
+
+    Args:
+        inner: a simulator whose control is a field ``(scenarios, *shape)``.
+        shapes: ``W``, ``(inputs, *shape)``.
+
+    Raises:
+        UsageError: for shapes that are no stack of fields; in a step, for a control of another shape.
+    """
+
+    inner: Simulator
+    shapes: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shapes, Tensor) or self.shapes.ndim < 2:
+            found = (
+                tuple(self.shapes.shape) if isinstance(self.shapes, Tensor) else type(self.shapes).__name__
+            )
+            raise UsageError(f"shapes is a tensor (inputs, *shape), one field per actuator; found {found}.")
+
+    @property
+    def dt(self) -> float:
+        return self.inner.dt
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        return self.inner.parameters
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        self.inner.check(initial, parameters)
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        return self.inner.start(initial, parameters)
+
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
+        return self.inner.prepare(parameters, scenario)
+
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        return self.inner.step(state, self.force(control), coefficients, noise, t)
+
+    def force(self, control: Tensor | None) -> Tensor | None:
+        """The field ``F``, ``(scenarios, *shape)``."""
+        if control is None:
+            return None
+        inputs, *shape = self.shapes.shape
+        if control.ndim != 2 or control.shape[1] != inputs:
+            raise UsageError(
+                f"the control is one strength per actuator, (scenarios, {inputs}); found {tuple(control.shape)}."
+            )
+        rows = self.shapes.to(control).reshape(inputs, -1)
+        return (control @ rows).reshape(len(control), *shape)
