@@ -51,6 +51,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+UNLIMITED = 10**9  # iterations, for libraries that want a number
+
+
 def cap(iterations: int | None, meter: Meter, without: int, *, gradients: bool = True) -> float:
     """How many iterations: as asked; for ``None`` until the budget is spent, and ``without`` where none would end it.
 
@@ -61,3 +64,17 @@ def cap(iterations: int | None, meter: Meter, without: int, *, gradients: bool =
     budget = meter.budget
     limits = [budget.seconds, budget.simulated_steps, budget.gradients if gradients else None]
     return without if all(limit is None for limit in limits) else math.inf
+
+
+def affordable(meter: Meter, without: int) -> int:
+    """How many gradients of all scenarios a budget pays for; ``without`` where it limits neither steps nor sweeps."""
+    scenarios, budget = meter.problem.scenarios.count, meter.budget
+    limits = [without]
+    if budget.simulated_steps is not None or budget.gradients is not None:
+        steps = 2 * scenarios * max(meter.problem.horizon, 1)
+        limits = [
+            int(limit) // price
+            for limit, price in ((budget.simulated_steps, steps), (budget.gradients, scenarios))
+            if limit is not None
+        ]
+    return max(1, min(limits))

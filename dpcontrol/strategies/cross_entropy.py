@@ -41,7 +41,8 @@ class CEM(Strategy):
         floor: what is left of a spread after one iteration, at least.
         basis: as in ``cmaes``.
         iterations: at most this many; ``None`` goes on until the budget is spent, and up to 1000 without a budget.
-        tolerance: a round is over when all spreads have shrunk below this share of ``sigma``.
+        tolerance: a round is over when all spreads have shrunk below this share of ``sigma``; a tenth of it in each
+            further round.
         restarts: so many in a row that find nothing better confirm a minimum; 0 for none (and no confirmation).
         growth: of the population from round to round.
         restored: share of ``sigma`` that a restart begins with.
@@ -60,10 +61,10 @@ class CEM(Strategy):
     floor: float = 0.8
     basis: str | int | None = "auto"
     iterations: int | None = None
-    tolerance: float = 1e-4
+    tolerance: float = 1e-2
     restarts: int = 2
     growth: float = 1.5
-    restored: float = 0.3
+    restored: float = 0.1
 
     def __post_init__(self) -> None:
         whole("CEM", least=4, population=self.population)
@@ -191,7 +192,8 @@ class Search:
         refitted = [self._refitted(part, samples, loss) for part, (samples, _), loss in told]
         going: dict[int, Round] = {}
         for part in refitted:
-            over = (part.spread <= self._strategy.tolerance * self._strategy.sigma).all(1).cpu()
+            narrow = self._strategy.tolerance * self._strategy.sigma * 0.1**part.level
+            over = (part.spread <= narrow).all(1).cpu()
             pieces = [part.rows(~over)] if not bool(over.all()) else []
             restarted = self._restarted(part.rows(over)) if bool(over.any()) else None
             for piece in pieces + ([restarted] if restarted is not None else []):

@@ -33,6 +33,8 @@ class CMAES(Strategy):
         basis: ``"auto"`` searches all numbers up to 24 per instance, else 16 to 32 smooth modes at first; a number asks
             for that many modes, ``None`` for all numbers (only variances, no correlations, are adapted above 200).
         iterations: at most this many; ``None`` goes on until the budget is spent, and up to 2000 without a budget.
+        tolerance: a round is over when losses vary by less than this share of what it gained, a thousandth of it in
+            each further round, or when pycma's own criteria end it (which alone count without restarts).
         restarts: so many in a row that find nothing better confirm a minimum; 0 ends with the first convergence.
         growth: of the population from restart to restart.
         restored: share of ``sigma`` that a restart begins with.
@@ -45,13 +47,16 @@ class CMAES(Strategy):
     sigma: float = 0.3
     basis: str | int | None = "auto"
     iterations: int | None = None
+    tolerance: float = 1e-3
     restarts: int = 2
     growth: float = 2.0
-    restored: float = 1.0
+    restored: float = 0.3
 
     def __post_init__(self) -> None:
         whole("CMAES", least=4, population=self.population)
-        positive("CMAES", sigma=self.sigma, growth=self.growth, restored=self.restored)
+        positive(
+            "CMAES", sigma=self.sigma, tolerance=self.tolerance, growth=self.growth, restored=self.restored
+        )
         check_basis("CMAES", self.basis)
         if self.iterations is not None:
             whole("CMAES", iterations=self.iterations)
@@ -144,6 +149,7 @@ class Colony:
             "CMA_diagonal": padded > 200,
             "randn": lambda *shape: self.random.standard_normal(shape),
             "seed": float("nan"),  # leaves numpy's global generator alone
+            "tolfunrel": self.strategy.tolerance * 1e-3**self.level if self.strategy.restarts else 0,
             "verbose": -9,
             "verb_log": 0,
         }

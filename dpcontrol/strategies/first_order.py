@@ -15,12 +15,14 @@ from dpcontrol.meter import Meter
 from dpcontrol.problem import Demand, View
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
-from dpcontrol.strategies.checks import one_of, positive, whole, within
+from dpcontrol.strategies.checks import affordable, cap, one_of, positive, whole, within
 from dpcontrol.strategies.verdict import Ended, summary
 
 Schedule = Callable[[Optimizer], LRScheduler]
 RATES = {"adam": 0.05, "sgd": 0.1}
 RUNNING, CONVERGED, DIVERGED = 0, 1, 2
+WITHOUT_BUDGET = 1000
+RETRIES = 10  # failures in a row, each with half of the step
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,17 @@ class Adjoint(Strategy):
     The adjoint (backpropagation through the rollout) gives the gradients of all instances as one batch. Adam works in
     units of the unknown's magnitudes, so its rate is relative; ``sgd`` is plain gradient descent with an absolute rate.
     Projection means that each step is clamped to the bounds, so that every point that is evaluated lies inside.
-    An instance that has converged, or whose loss or gradient is not finite, stays where it is and costs nothing more.
+    An instance that has converged stays where it is and costs nothing more. One whose loss or gradient is not finite
+    goes back to its latest finite point, takes half of the step, and steps by a factor of a half from then on; after
+    10 failures in a row, or where the start guess fails, it has diverged.
 
     Args:
         optimizer: ``"adam"`` or ``"sgd"``.
         learning_rate: relative to the magnitudes for Adam (0.05 by default), absolute for ``sgd`` (0.1).
         momentum: of ``sgd``; the first moment's decay is 0.9 for Adam.
-        iterations: at most this many.
-        schedule: ``"cosine"`` (down to zero over ``iterations``), a function from the optimizer to a scheduler of
+        iterations: at most this many; ``None`` goes on until the budget is spent, and up to 1000 without a budget.
+        schedule: ``"cosine"`` (down to zero over ``iterations``, or over as many as the budget pays for; over 1000 if
+            it is in seconds only), a function from the optimizer to a scheduler of
             ``torch.optim.lr_scheduler``, or ``None`` for a constant rate.
         gradient_tolerance: converged when the largest entry of ``x - P(x - gradient)`` is this small.
 
@@ -47,7 +52,7 @@ class Adjoint(Strategy):
     optimizer: str = "adam"
     learning_rate: float | None = None
     momentum: float = 0.0
-    iterations: int = 500
+    iterations: int | None = None
     schedule: str | Schedule | None = None
     gradient_tolerance: float = 1e-8
 
@@ -60,7 +65,8 @@ class Adjoint(Strategy):
             raise UsageError(
                 "Adjoint(momentum=...) belongs to optimizer='sgd'; Adam has its own: leave it out."
             )
-        whole("Adjoint", iterations=self.iterations)
+        if self.iterations is not None:
+            whole("Adjoint", iterations=self.iterations)
         positive("Adjoint", gradient_tolerance=self.gradient_tolerance)
         if self.schedule is not None and not callable(self.schedule) and self.schedule != "cosine":
             raise UsageError(
@@ -84,8 +90,11 @@ class Adjoint(Strategy):
         torch.optim.Adam([torch.zeros(1)])  # a first optimizer imports a good part of torch
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
-        descent = Descent(self, meter)
-        for _ in range(descent.iteration, self.iterations):
+        most = cap(self.iterations, meter, WITHOUT_BUDGET)
+        if self.schedule == "cosine" and self.iterations is None:
+            most = affordable(meter, WITHOUT_BUDGET)
+        descent = Descent(self, meter, most)
+        while descent.iteration < most:
             meter.keep(descent.pack)
             if not descent.step():
                 break
@@ -99,12 +108,12 @@ class Adjoint(Strategy):
             return torch.optim.SGD([y], lr=rate, momentum=self.momentum)
         return torch.optim.Adam([y], lr=rate)
 
-    def make_schedule(self, optimizer: Optimizer) -> LRScheduler | None:
+    def make_schedule(self, optimizer: Optimizer, iterations: float) -> LRScheduler | None:
         """The scheduler that was asked for."""
         if self.schedule is None:
             return None
         if not callable(self.schedule):
-            return CosineAnnealingLR(optimizer, self.iterations)
+            return CosineAnnealingLR(optimizer, int(iterations))
         made = self.schedule(optimizer)
         if not isinstance(made, LRScheduler) or isinstance(made, ReduceLROnPlateau):
             raise UsageError(
@@ -115,9 +124,13 @@ class Adjoint(Strategy):
 
 
 class Descent:
-    """A descent under way: the scaled unknown ``y = x / scale``, the optimizer, and how each instance fares."""
+    """A descent under way: the scaled unknown ``y = x / scale``, the optimizer, and how each instance fares.
 
-    def __init__(self, strategy: Adjoint, meter: Meter) -> None:
+    ``x, y`` are where the gradient is asked next, ``good_x, good_y`` the latest finite point of each instance, and
+    ``factor`` what its steps are multiplied by; ``failed`` counts its failures in a row.
+    """
+
+    def __init__(self, strategy: Adjoint, meter: Meter, iterations: float) -> None:
         self._strategy, self._meter = strategy, meter
         magnitudes = meter.magnitudes()
         relative = torch.where(magnitudes > 0, magnitudes, torch.ones_like(magnitudes))
@@ -127,8 +140,11 @@ class Descent:
         self.iteration = 0
         self.state = torch.zeros(meter.instances, dtype=torch.long)
         self._y = torch.nn.Parameter(self.x / self._scale)
+        self._good_x, self._good_y = self.x.clone(), self._y.detach().clone()
+        self._factor = torch.ones_like(self.x[:, :1])
+        self._failed = torch.zeros(meter.instances, dtype=torch.long)
         self._optimizer = strategy.make_optimizer(self._y)
-        self._schedule = strategy.make_schedule(self._optimizer)
+        self._schedule = strategy.make_schedule(self._optimizer, iterations)
         kept = meter.resumed()
         if kept is not None:
             self._unpack(kept)
@@ -142,20 +158,49 @@ class Descent:
         losses, gradient[running] = self._meter.values_and_gradients(self.x[running], running)
         finite = torch.isfinite(losses) & torch.isfinite(gradient[running]).all(1)
         flat = self._slope(gradient)[running] <= self._strategy.gradient_tolerance
-        verdict = torch.where(finite, torch.where(flat, CONVERGED, RUNNING), DIVERGED)
+        self._failed[running] = torch.where(finite.cpu(), 0, self._failed[running] + 1)
+        lost = ~finite & torch.tensor(self.iteration == 0) | (self._failed[running] > RETRIES).to(
+            finite.device
+        )
+        verdict = torch.where(finite & flat, CONVERGED, torch.where(lost, DIVERGED, RUNNING))
         self.state[running] = verdict.cpu()
-        moving = (self.state == RUNNING).to(self.x.device)[:, None]
-        before = self._y.detach().clone()
+        going = (self.state == RUNNING).to(self.x.device)[:, None]
+        failed = (self._failed > 0).to(self.x.device)[:, None]
+        self._advance(gradient, going & ~failed)
+        self._take_back(going & failed)
+        self.iteration += 1
+        return bool(going.any())
+
+    def _advance(self, gradient: Tensor, moving: Tensor) -> None:
+        """One step of the optimizer for the instances ``moving``; the moments of others stay as they are."""
+        here = self._y.detach().clone()
+        self._good_x = torch.where(moving, self.x, self._good_x)
+        self._good_y = torch.where(moving, here, self._good_y)
         self._y.grad = torch.where(moving, gradient * self._scale, torch.zeros_like(gradient))
+        before = {name: value.clone() for name, value in self._moments().items()}
         self._optimizer.step()
+        for name, value in self._moments().items():
+            value.copy_(torch.where(moving, value, before.get(name, torch.zeros_like(value))))
         if self._schedule is not None:
             self._schedule.step()
+        # a factor of one must not round: here + (there - here) is not always there
+        there = torch.where(self._factor < 1, here + self._factor * (self._y - here), self._y).detach()
+        self._move(torch.where(moving, there, here), moving)
+
+    def _take_back(self, chosen: Tensor) -> None:
+        """Go back half of the way to the latest finite point, with steps half as large from now on."""
+        self._factor = torch.where(chosen, self._factor / 2, self._factor)
+        self._move(torch.where(chosen, (self._good_y + self._y.detach()) / 2, self._y.detach()), chosen)
+
+    def _move(self, wanted: Tensor, chosen: Tensor) -> None:
         with torch.no_grad():
-            wanted = torch.where(moving, self._y, before)
-            self.x = torch.where(moving, self._inside(wanted * self._scale), self.x)
+            self.x = torch.where(chosen, self._inside(wanted * self._scale), self.x)
             self._y.copy_(wanted if self._limits is None else self.x / self._scale)
-        self.iteration += 1
-        return bool(moving.any())
+
+    def _moments(self) -> dict[str, Tensor]:
+        """The optimizer's tensors with a row for each instance."""
+        kept = self._optimizer.state[self._y]
+        return {name: value for name, value in kept.items() if torch.is_tensor(value) and value.ndim > 0}
 
     def pack(self) -> dict[str, Any]:
         """Everything that the rest of the descent depends on."""
@@ -163,6 +208,10 @@ class Descent:
         return {
             "x": self.x.clone(),
             "y": self._y.detach().clone(),
+            "good_x": self._good_x.clone(),
+            "good_y": self._good_y.clone(),
+            "factor": self._factor.clone(),
+            "failed": self._failed.clone(),
             "state": self.state.clone(),
             "iteration": self.iteration,
             "moments": optimizer["state"].get(0, {}),
@@ -172,6 +221,8 @@ class Descent:
 
     def _unpack(self, kept: dict[str, Any]) -> None:
         self.x, self.state, self.iteration = kept["x"].to(self.x), kept["state"], kept["iteration"]
+        self._good_x, self._good_y = kept["good_x"].to(self.x), kept["good_y"].to(self.x)
+        self._factor, self._failed = kept["factor"].to(self.x), kept["failed"]
         with torch.no_grad():
             self._y.copy_(kept["y"])
         moments = {0: kept["moments"]} if kept["moments"] else {}

@@ -14,9 +14,15 @@ from dpcontrol.meter import Meter
 from dpcontrol.problem import Demand, View
 from dpcontrol.results import Status
 from dpcontrol.run import Strategy
-from dpcontrol.strategies.checks import positive, whole
+from dpcontrol.strategies.checks import UNLIMITED, cap, positive, whole
+from dpcontrol.strategies.floor import REACHED, Floor
 from dpcontrol.strategies.lockstep import Question, run_in_lockstep
 from dpcontrol.strategies.verdict import Ended, NotFinite, summary
+
+NO_LOWER = (
+    "the line search found no lower loss, and not because of rounding: a kink, a gradient that is not exact, or the "
+    "edge of where the loss is finite; try adjoint"
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class LBFGS(Strategy):
     back by the line search.
 
     Args:
-        iterations: at most this many per instance.
+        iterations: at most this many per instance; ``None`` goes on until the budget is spent, and up to 1000 without
+            a budget.
         memory: pairs of differences kept.
         gradient_tolerance: converged when the largest entry of the projected gradient is this small.
         loss_tolerance: converged when an iteration lowers the loss relatively by less than this.
@@ -38,14 +45,16 @@ class LBFGS(Strategy):
     Source: C. Zhu, R. Byrd, P. Lu, J. Nocedal, Algorithm 778: L-BFGS-B, ACM TOMS 23 (1997).
     """
 
-    iterations: int = 1000
+    iterations: int | None = None
     memory: int = 20
     gradient_tolerance: float = 1e-8
     loss_tolerance: float = 1e-12
     line_search: int = 30
 
     def __post_init__(self) -> None:
-        whole("LBFGS", iterations=self.iterations, memory=self.memory, line_search=self.line_search)
+        if self.iterations is not None:
+            whole("LBFGS", iterations=self.iterations)
+        whole("LBFGS", memory=self.memory, line_search=self.line_search)
         positive("LBFGS", gradient_tolerance=self.gradient_tolerance, loss_tolerance=self.loss_tolerance)
 
     @property
@@ -65,25 +74,29 @@ class LBFGS(Strategy):
         if limits is not None:
             low, high = (side.cpu().double().numpy() / scale for side in limits)
             boxes = [scipy.optimize.Bounds(low[i], high[i]) for i in range(meter.instances)]
-        bodies = [self._search(start[i], scale[i], boxes[i]) for i in range(meter.instances)]
+        most = int(min(cap(self.iterations, meter, 1000), UNLIMITED))
+        eps = float(torch.finfo(meter.best.dtype).eps)
+        bodies = [self._search(start[i], scale[i], boxes[i], most, eps) for i in range(meter.instances)]
         return summary(run_in_lockstep(meter, bodies))
 
     def _search(
-        self, start: np.ndarray, scale: np.ndarray, box: Any
+        self, start: np.ndarray, scale: np.ndarray, box: Any, most: int, eps: float
     ) -> Callable[[Callable[[Question], Any]], Ended]:
         def body(ask: Callable[[Question], Any]) -> Ended:
             wall = Wall()
+            floor = Floor(eps) if box is None else Floor(eps, box.lb, box.ub)
 
             def loss_and_gradient(y: np.ndarray) -> tuple[float, np.ndarray]:
                 loss, gradient = ask(Question(y * scale))
+                floor.note(y, loss, gradient * scale)
                 if not np.isfinite(loss):
                     return wall.stand_in(y)
                 wall.note(y, loss)
                 return loss, gradient * scale
 
             options = {
-                "maxiter": self.iterations,
-                "maxfun": self.iterations * self.line_search,
+                "maxiter": most,
+                "maxfun": most * self.line_search,
                 "maxcor": self.memory,
                 "maxls": self.line_search,
                 "gtol": self.gradient_tolerance,
@@ -96,7 +109,9 @@ class LBFGS(Strategy):
             except NotFinite:
                 return Ended("diverged")
             kinds = {0: "converged", 1: "iterations spent"}
-            return Ended(kinds.get(found.status, "stalled"))
+            if found.status in kinds:
+                return Ended(kinds[found.status])
+            return Ended("converged", REACHED) if floor.reached() else Ended("stalled", NO_LOWER)
 
         return body
 

@@ -26,10 +26,9 @@ class Ended:
 SENTENCES = {
     "converged": "the tolerances were met",
     "iterations spent": "the iterations were spent; more of them may lower the loss",
-    "stalled": "no lower loss was found, and the gradient is not at its rounding floor: perhaps a kink; try adjoint",
+    "stalled": "no lower loss was found; try another strategy",
     "diverged": "a loss or gradient was not finite; shorter time steps, bounds, or a smaller start guess may help",
 }
-ROUNDING = "as far as the rounding of the loss allows"
 
 
 def summary(ended: list[Ended]) -> Status:

@@ -29,21 +29,30 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
                 "restored": restored,
             }
             for drift, floor, tolerance, restored in (
-                (0.0, 0.0, 1e-2, 0.3),
-                (1.0, 0.0, 1e-2, 0.3),
-                (1.0, 0.8, 1e-2, 0.3),
-                (1.0, 0.9, 1e-2, 0.3),
+                (0.0, 0.0, 1e-2, 0.1),
+                (1.0, 0.0, 1e-2, 0.1),
                 (1.0, 0.8, 1e-2, 0.1),
-                (1.0, 0.8, 1e-4, 0.3),
-                (1.0, 0.8, 1e-4, 1.0),
+                (1.0, 0.85, 1e-2, 0.1),
+                (1.0, 0.8, 1e-2, 0.3),
+                (1.0, 0.8, 3e-2, 0.1),
             )
         },
     },
     "cmaes": {
         "one round": {"restarts": 0},
         **{
-            f"growth {growth}, restored {restored}": {"growth": growth, "restored": restored}
-            for growth, restored in ((1.0, 0.1), (1.0, 0.3), (2.0, 0.1), (2.0, 0.3), (2.0, 1.0), (1.5, 0.3))
+            f"tolerance {tolerance}, growth {growth}, restored {restored}": {
+                "tolerance": tolerance,
+                "growth": growth,
+                "restored": restored,
+            }
+            for tolerance, growth, restored in (
+                (1e-3, 2.0, 0.3),
+                (1e-3, 1.5, 0.1),
+                (1e-2, 1.5, 0.1),
+                (1e-2, 1.5, 0.3),
+                (1e-2, 2.0, 0.1),
+            )
         },
     },
 }
