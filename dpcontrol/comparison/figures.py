@@ -54,7 +54,10 @@ def courses(results: Results, summaries: Sequence[Summary]) -> Any:
 
 
 def merits(results: Results, summaries: Sequence[Summary]) -> Any | None:
-    """Figures of merit with intervals, best strategy first; ``None`` if no run has an answer."""
+    """Figures of merit with intervals, best strategy first; ``None`` if there is nothing to tell apart.
+
+    Where all agree to four digits an axis would show rounding: a table says it better.
+    """
     drawn = look(results)
     answered = [summary for summary in summaries if summary.loss is not None]
     if not answered:
@@ -73,11 +76,19 @@ def merits(results: Results, summaries: Sequence[Summary]) -> Any | None:
         panels["loss"] = [
             _mark(s, drawn, s.loss.value, s.loss.interval) for s in answered if s.loss is not None
         ]
-    return curves.interval_figure(panels)
+    panels = {name: marks for name, marks in panels.items() if _differ(marks)}
+    return curves.interval_figure(panels) if panels else None
 
 
 def _mark(summary: Summary, drawn: Look, value: float, interval: tuple[float, float] | None) -> curves.Mark:
     return curves.Mark(summary.label, value, interval, drawn.colours[summary.label], hollow=summary.law)
+
+
+def _differ(marks: Sequence[curves.Mark]) -> bool:
+    ends = np.array([end for mark in marks for end in (mark.value, *(mark.interval or ()))])
+    ends = ends[np.isfinite(ends)]
+    # a single strategy is shown with what it has
+    return len(marks) == 1 or bool(ends.size and np.ptp(ends) > 1e-4 * np.abs(ends).max())
 
 
 def shown_solutions(results: Results, summaries: Sequence[Summary]) -> dict[str, Solution]:

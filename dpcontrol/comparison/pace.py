@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-EARLY = 0.05  # the share of a budget below which a run says little about its end
-SHORT = 0.01  # runs that took less of their budget, such as scored laws, say nothing about others
+# The share of a budget below which a running run says little about its end, and one that has ended (a scored law, say)
+# nothing about other strategies.
+EARLY = 0.05
 PATIENCE = 2.0  # a run of unknown length is expected to go on for so many times as long as it has taken
 
 
@@ -50,7 +51,7 @@ def seconds_left(
         limit: seconds that a run may take at most, if the budget says so.
     """
     budgeted = any(run.fraction > 0.0 for run in ended) or any(run.fraction > 0.0 for run in running)
-    telling = [run for run in ended if run.fraction >= SHORT or not budgeted]
+    telling = [run for run in ended if run.fraction >= EARLY or not budgeted]
     groups = {group: [run for run in ended if run.group == group] for group in {run.group for run in ended}}
     strangers = [run for run in running if run.group not in groups]
     if not telling and not any(run.fraction >= EARLY for run in running):

@@ -1,5 +1,6 @@
 """compare(): what is run, listed, kept, resumed and said. Runs stay in this process unless workers are the point."""
 
+import dataclasses
 import io
 import json
 import os
@@ -14,7 +15,10 @@ import torch
 
 from dpcontrol.comparison import Comparison, compare
 from dpcontrol.comparison.display import Display
+from dpcontrol.comparison.figures import merits
 from dpcontrol.comparison.planning import plan
+from dpcontrol.comparison.records import Results, Run, without_solution
+from dpcontrol.comparison.summary import summarise
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, Problem, control_problem, effort, reach
 from dpcontrol.results import Status, UsageError
@@ -209,6 +213,31 @@ def test_equal_answers_share_the_first_place() -> None:
     found = compare(pushed(), {"a": LBFGS(), "b": LBFGS(memory=5)}, seeds=1, workers=0, progress=False)
     assert "share the first place" in found.finding().headline
     assert "No common budget" in found.table()
+
+
+def test_no_axis_is_drawn_for_figures_that_agree_to_rounding() -> None:
+    def losses(values: list[float]) -> list[Run]:
+        records = [
+            {
+                "loss": value,
+                "losses": [value],
+                "counts": {"simulated_steps": 1, "gradients": 0},
+                "seconds": 1.0,
+            }
+            for value in values
+        ]
+        runs = [without_solution(name, 0, "p", "converged", "done.") for name in "abc"]
+        return [
+            dataclasses.replace(run, record={**run.record, **record})
+            for run, record in zip(runs, records, strict=False)
+        ]
+
+    def drawn(values: list[float]) -> object:
+        made = Results("p", tuple(losses(values)), (), {}, {"budget": {}}, "", {})
+        return merits(made, summarise(made))
+
+    assert drawn([12.775, 12.775 * (1 + 1e-9), 12.775]) is None
+    assert drawn([12.775, 12.8, 12.775]) is not None
 
 
 def test_a_failing_run_is_counted_with_its_error(kept: tuple[Comparison, Path]) -> None:

@@ -9,7 +9,8 @@ def test_at_the_very_beginning_nothing_is_known() -> None:
     assert seconds_left([], [], ["a", "b"], 2) is None
     assert seconds_left([], [Running("a", 1.0, 0.01)], ["b"], 2) is None
     # a scored law took no time, and says nothing about a search
-    assert seconds_left([Ended("law", 0.1, 0.0005)], [Running("a", 1.0, 0.01)], ["b"], 2) is None
+    for share in (0.0005, 0.02):
+        assert seconds_left([Ended("law", 0.1, share)], [Running("a", 1.0, 0.01)], ["b"], 2) is None
 
 
 def test_laws_whose_lengths_are_known_need_nothing_else() -> None:
