@@ -26,6 +26,13 @@ Objective of each pair: sum over cells of (s_16 - target)^2 + w E, with the publ
 the steps, and w = ``effort_weight``, 0.01 by default: enough that the effort falls below that of carrying alone. With
 ``mass_weight = m > 0`` in addition m (sum s_16 - sum s_0)^2.
 
+With ``dynamic=True`` the marker moves as the fluid does, and the control is a force on the fluid instead:
+
+    u_t + u . grad u = -grad p + F,   div u = 0
+
+in the same box, at rest at the start; F on 64 x 64 cell centres, two components, cells per step^2; E = 0.5 sum F^2,
+mean over the steps. It starts from the forces that ``carrying`` asks for.
+
 Metrics, means over the pairs: ``relative_error``, |s_16 - target|_1 / |s_0 - target|_1, the published figure;
 ``effort``, E; ``mass_change``, |sum s_16 - sum s_0| / sum s_0; ``floor``, |sum s_0 - sum target| / |s_0 - target|_1:
 no flow that conserves the marker gets a lower ``relative_error``, because the masks differ in area. The published step
@@ -53,7 +60,7 @@ start guess, carrying                      0.507           106     0.004        
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +77,13 @@ from dpcontrol.problem import (
     reach,
     scene_generator,
 )
-from dpcontrol.sim import Grid, Stirring
+from dpcontrol.sim import Grid, Smoke, Stirring
+from dpcontrol.sim.staggered import to_centres
 
 CELLS, HORIZON, MASK = 64, 16, 32
 GRID = Grid((CELLS, CELLS))
 SIMULATOR = Stirring(GRID, dt=1.0)
+FLUID = Smoke(GRID, dt=1.0, buoyancy=0.0, marker_scheme="semi_lagrangian")
 DATA = Path(__file__).parent / "data" / "smoke_shapes.json"
 PAIRS = {"full": 20, "small": 4}
 EFFORT_WEIGHT = 1e-2
@@ -85,13 +94,19 @@ DEFAULTS = {
 
 
 def problem(
-    *, size: str = "full", seed: int = 0, effort_weight: float = EFFORT_WEIGHT, mass_weight: float = 0.0
+    *,
+    size: str = "full",
+    seed: int = 0,
+    dynamic: bool = False,
+    effort_weight: float = EFFORT_WEIGHT,
+    mass_weight: float = 0.0,
 ) -> Problem:
     """Shape transitions.
 
     Args:
         size: ``"full"`` (20 pairs) or ``"small"`` (4).
         seed: draws shapes and places.
+        dynamic: push the fluid instead of choosing its velocity.
         effort_weight: weight of the effort, zero or more.
         mass_weight: weight of the change of mass, zero or more.
 
@@ -103,21 +118,26 @@ def problem(
         if not 0 <= weight < float("inf"):
             raise UsageError(f"smoke_shapes takes {name} >= 0 and finite; found {weight!r}.")
     start, target = draw(generator, PAIRS[size]), draw(generator, PAIRS[size])
+    system = FLUID if dynamic else SIMULATOR
+    stage = push_squared if dynamic else force_squared
+    control = ControlSequence(SIMULATOR.corners, start=carrying(start, target), scale=4.0)
+    if dynamic:
+        control = ControlSequence((2, *GRID.cells), start=pushing(start, target))
     objective = reach("target", of=marker)
     if effort_weight:
-        objective = objective + (effort_weight / HORIZON) * cost(stage=effort_of_step)
+        objective = objective + (effort_weight / HORIZON) * cost(stage=stage)
     if mass_weight:
         objective = objective + mass_weight * cost(terminal=mass_gained)
     return control_problem(
-        SIMULATOR,
+        system,
         initial_state={"marker": start},
         horizon=HORIZON,
         objective=objective,
-        control=ControlSequence(SIMULATOR.corners, start=carrying(start, target), scale=4.0),
+        control=control,
         scenarios={"target": target},
         metrics={
             "relative_error": relative_error,
-            "effort": effort,
+            "effort": Effort(stage),
             "mass_change": mass_change,
             "floor": floor,
         },
@@ -168,10 +188,26 @@ def marker(state: Mapping[str, Tensor]) -> Tensor:
     return state["marker"]
 
 
-def effort_of_step(state: dict[str, Tensor], control: Tensor, t: float) -> Tensor:
-    """``0.5 sum f^2`` over all faces, ``(pairs,)``."""
+def pushing(start: Tensor, target: Tensor) -> Tensor:
+    """Forces in the cell centres that make the flow of :func:`carrying`, ``(pairs, 16, 2, 64, 64)``."""
+    potentials = carrying(start, target)
+    state = SIMULATOR.start({"marker": start}, {})
+    steps = []
+    for psi in potentials.unbind(1):
+        steps.append(torch.stack(to_centres(SIMULATOR.force(state, psi), GRID), 1))
+        state = SIMULATOR.step(state, psi, None, None, 0.0)
+    return torch.stack(steps, 1)
+
+
+def force_squared(state: dict[str, Tensor], control: Tensor, t: float) -> Tensor:
+    """``0.5 sum f^2`` over all faces, ``(pairs,)``, of a potential."""
     across, along = SIMULATOR.force(state, control)
     return 0.5 * (across.square().sum((1, 2)) + along.square().sum((1, 2)))
+
+
+def push_squared(state: dict[str, Tensor], control: Tensor, t: float) -> Tensor:
+    """``0.5 sum F^2`` over all cells, ``(pairs,)``, of a force."""
+    return 0.5 * control.square().sum((1, 2, 3))
 
 
 def mass_gained(state: dict[str, Tensor], *, scenario: Mapping[str, Any]) -> Tensor:
@@ -179,13 +215,18 @@ def mass_gained(state: dict[str, Tensor], *, scenario: Mapping[str, Any]) -> Ten
     return (marker(state) - marker(scenario["initial_state"])).sum((1, 2)).square()
 
 
-def effort(trajectory: Trajectory, scenario: Mapping[str, Any]) -> Tensor:
-    """Mean of the effort over the steps, ``(pairs,)``."""
-    total = torch.zeros(len(scenario["target"]), dtype=scenario["target"].dtype)
-    for k in range(HORIZON):
-        state = {name: part[k] for name, part in trajectory.states.items()}
-        total = total + effort_of_step(state, trajectory.controls[k], float(k))
-    return total / HORIZON
+class Effort:
+    """The metric: mean over the steps of ``stage(state, control, t)``, ``(pairs,)``."""
+
+    def __init__(self, stage: Callable[[dict[str, Tensor], Tensor, float], Tensor]) -> None:
+        self.stage = stage
+
+    def __call__(self, trajectory: Trajectory, scenario: Mapping[str, Any]) -> Tensor:
+        costs = []
+        for k in range(HORIZON):
+            state = {name: part[k] for name, part in trajectory.states.items()}
+            costs.append(self.stage(state, trajectory.controls[k], float(k)))
+        return torch.stack(costs).mean(0)
 
 
 def relative_error(trajectory: Trajectory, scenario: Mapping[str, Any]) -> Tensor:
