@@ -62,6 +62,8 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         budget = f"The budget is {results.budget} for every run, but not every run came to its end."
     else:
         budget = f"Every run had the same budget: {results.budget}."
+    several = sum(summary.loss is not None for summary in summaries) > 1
+    shared = f" {RULE}" if several and not any(unfinished(results)) else ""
     kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
     words = {
         OVER_SCENARIOS: "over scenarios (BCa bootstrap) for strategies without chance, which ran once",
@@ -70,7 +72,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         NOTHING: "none where there is a single run of too few scenarios",
     }
     said = "; ".join(words[kind] for kind in words if kind in kinds)
-    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}. {RULE}"
+    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}.{shared}"
 
 
 # -- the first place ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """compare(): what is run, listed, kept, resumed and said. Runs stay in this process unless workers are the point."""
 
-import dataclasses
-import io
 import json
 import os
 import re
@@ -14,11 +12,7 @@ import pytest
 import torch
 
 from dpcontrol.comparison import Comparison, compare
-from dpcontrol.comparison.display import Display
-from dpcontrol.comparison.figures import merits
 from dpcontrol.comparison.planning import plan
-from dpcontrol.comparison.records import Results, Run, without_solution
-from dpcontrol.comparison.summary import summarise
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, Problem, control_problem, effort, reach
 from dpcontrol.results import Status, UsageError
@@ -215,31 +209,6 @@ def test_equal_answers_share_the_first_place() -> None:
     assert "No common budget" in found.table()
 
 
-def test_no_axis_is_drawn_for_figures_that_agree_to_rounding() -> None:
-    def losses(values: list[float]) -> list[Run]:
-        records = [
-            {
-                "loss": value,
-                "losses": [value],
-                "counts": {"simulated_steps": 1, "gradients": 0},
-                "seconds": 1.0,
-            }
-            for value in values
-        ]
-        runs = [without_solution(name, 0, "p", "converged", "done.") for name in "abc"]
-        return [
-            dataclasses.replace(run, record={**run.record, **record})
-            for run, record in zip(runs, records, strict=False)
-        ]
-
-    def drawn(values: list[float]) -> object:
-        made = Results("p", tuple(losses(values)), (), {}, {"budget": {}}, "", {})
-        return merits(made, summarise(made))
-
-    assert drawn([12.775, 12.775 * (1 + 1e-9), 12.775]) is None
-    assert drawn([12.775, 12.8, 12.775]) is not None
-
-
 def test_a_failing_run_is_counted_with_its_error(kept: tuple[Comparison, Path]) -> None:
     run = kept[0].results.of("broken")[0]
     assert run.status == "failed" and run.record["loss"] is None
@@ -376,49 +345,3 @@ def test_without_any_answer_there_is_still_a_report(tmp_path: Path) -> None:
 def test_plot_is_a_figure(kept: tuple[Comparison, Path], tmp_path: Path) -> None:
     figure = kept[0].plot(tmp_path / "p.png")
     assert len(figure.axes) == 2 and (tmp_path / "p.png").stat().st_size > 10_000
-
-
-# -- progress ------------------------------------------------------------------------------------------------------
-
-
-def test_a_pipe_gets_a_line_at_start_and_end_a_terminal_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpcontrol.comparison.display.REDRAW_SECONDS", -1.0)
-    pipe = io.StringIO()
-    display = Display(["a", "b, seed 0"], 1, pipe)
-    display.event(0, {"state": "started"})
-    display.event(0, {"loss": 2.0, "fraction": 0.5})
-    display.event(0, {"state": "ended", "loss": 1.0, "text": "converged"})
-    display.close()
-    assert pipe.getvalue().splitlines()[0].split() == ["a", "started"]
-    assert "converged" in pipe.getvalue() and "\x1b" not in pipe.getvalue()
-    assert "1 of 2" in pipe.getvalue()
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    screen = Terminal()
-    live = Display(["a"], 1, screen)
-    live.event(0, {"state": "started"})
-    live.event(0, {"loss": 2.0, "fraction": 0.5})
-    live.close()
-    assert "50 % of budget" in screen.getvalue() and "\x1b[" in screen.getvalue()
-
-
-def test_what_is_known_about_the_time_left_reaches_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("dpcontrol.comparison.display.time.monotonic", lambda: clock[0])
-    stream = io.StringIO()
-    display = Display(["a, seed 0", "a, seed 1", "b"], 1, stream)
-    assert display.seconds_left() is None
-    display.event(0, {"state": "started"})
-    clock[0] = 110.0
-    display.event(0, {"fraction": 0.5})
-    assert display.seconds_left() == pytest.approx(10 + 20 + 20)
-    clock[0] = 116.0
-    display.event(0, {"state": "ended", "fraction": 1.0})
-    assert display.seconds_left() == pytest.approx(16 + 16)
-    assert "(1 of 3, about 32 s left)" in stream.getvalue()
-    for index in (1, 2):
-        display.event(index, {"state": "ended"})
-    assert stream.getvalue().endswith("(3 of 3)\n")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dpcontrol.comparison import ranking
+from dpcontrol.comparison.figures import merits
 from dpcontrol.comparison.finding import Finding, caption, finding
 from dpcontrol.comparison.ranking import standing
 from dpcontrol.comparison.records import Results, Run, without_solution
@@ -165,7 +166,14 @@ def test_an_interrupted_comparison_has_no_winner() -> None:
     assert "b the same loss" in str(found)
     made = results(*runs)
     everything = str(found) + caption(made, summarise(made))
-    for wrong in ("is best", "share the first place", "for every run (", "had the same budget", "cheapest"):
+    for wrong in (
+        "is best",
+        "share the first place",
+        "for every run (",
+        "had the same budget",
+        "cheapest",
+        "first place",
+    ):
         assert wrong not in everything
     nothing = said(run("a", None, "not run"))
     assert nothing.headline == "Incomplete comparison: no run has an answer so far."
@@ -178,3 +186,12 @@ def test_amounts_are_written_in_one_way() -> None:
     ]  # fmt: skip
     made = results(run("a", HARD))
     assert "with 1 M simulated steps for every run" in str(finding(made, summarise(made)))
+
+
+def test_no_axis_is_drawn_for_figures_that_agree_to_rounding() -> None:
+    def drawn(*losses: float) -> object:
+        made = results(*(run(name, [loss]) for name, loss in zip("abc", losses, strict=True)))
+        return merits(made, summarise(made))
+
+    assert drawn(12.775, 12.775 * (1 + 1e-9), 12.775) is None
+    assert drawn(12.775, 12.8, 12.775) is not None
