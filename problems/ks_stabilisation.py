@@ -66,11 +66,7 @@ STEPS = {"full": 100, "small": 40}
 SCENES = {"full": 10, "small": 3}
 SPIN_UP = 750
 DEFAULTS = {
-    "full": {
-        "strategies": ["baseline", "adjoint", "lbfgs", "policy"],
-        "simulated_steps": 400_000,
-        "seconds": 300.0,
-    },
+    "full": {"strategies": ["baseline", "adjoint", "lbfgs"], "simulated_steps": 400_000, "seconds": 300.0},
     "small": {"strategies": ["baseline", "adjoint", "lbfgs"], "simulated_steps": 20_000, "seconds": 40.0},
 }
 

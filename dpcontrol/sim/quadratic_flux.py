@@ -42,15 +42,14 @@ class QuadraticFlux:
 
     def step(self, state: Tensor, control: Tensor | None, coefficients: Any) -> Tensor:
         """One step."""
-        cells = self.box.shape[0]
-        force = None
+        box, force = self.box, None
         if control is not None:
             require_force(control, state)
-            force = torch.fft.rfft(control)
+            force = box.forward(control)
 
         def squared(spectrum: Tensor) -> Tensor:
-            return torch.fft.rfft(torch.fft.irfft(spectrum, n=cells).square())
+            return box.forward(box.inverse(spectrum).square())
 
-        spectrum, first = torch.fft.rfft(state), torch.fft.rfft(state.square())
+        spectrum, first = box.forward(state), box.forward(state.square())
         after = self.scheme.advance(spectrum, squared, first, coefficients, force)
-        return torch.fft.irfft(after, n=cells)
+        return box.inverse(after)
