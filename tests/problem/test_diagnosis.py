@@ -114,7 +114,7 @@ def bursting(state, control):
     return state + control + torch.where(control > 3, 1e300 * control, 0.0) ** 2
 
 
-@pytest.mark.parametrize("name, options", [("cem", {"iterations": 6}), ("cmaes", {"generations": 6})])
+@pytest.mark.parametrize("name, options", [("cem", {"iterations": 6}), ("cmaes", {"iterations": 6})])
 def test_a_run_says_what_it_took_back_and_keeps_its_best(name, options):
     problem = posed(bursting, dp.reach(torch.full((1,), 20.0)), horizon=4)
     solution = dp.solve(problem, name, **options)
@@ -126,7 +126,7 @@ def test_a_run_says_what_it_took_back_and_keeps_its_best(name, options):
     assert not solution.status.failed or solution.status.kind == "diverged"
 
 
-@pytest.mark.parametrize("name, fields", [("cem", {"iterations": 6}), ("cmaes", {"generations": 6})])
+@pytest.mark.parametrize("name, fields", [("cem", {"iterations": 6}), ("cmaes", {"iterations": 6})])
 def test_a_resumed_run_says_the_same(name, fields, tmp_path, monkeypatch):
     monkeypatch.setattr("dpcontrol.folder.KEEP_EVERY_SECONDS", 0.0)
     problem = posed(bursting, dp.reach(torch.full((1,), 20.0)), horizon=4)
