@@ -64,7 +64,7 @@ POINTS = {"full": 24, "small": 16}
 STEPS = {"full": 20, "small": 10}
 SCENES = {"full": 5, "small": 2}
 DEFAULTS = {
-    "full": {"strategies": ["baseline", "adjoint", "lbfgs", "newton_krylov"], "simulated_steps": 100_000},
+    "full": {"strategies": ["baseline", "adjoint", "lbfgs"], "simulated_steps": 100_000},
     "small": {"strategies": ["baseline", "adjoint", "lbfgs"], "simulated_steps": 10_000, "seconds": 30.0},
 }
 
