@@ -30,12 +30,6 @@ class Estimate:
     interval: tuple[float, float] | None
     over: str
 
-    def overlaps(self, other: Estimate) -> bool | None:
-        """Whether the two intervals have a point in common; ``None`` if one of them is missing."""
-        if self.interval is None or other.interval is None:
-            return None
-        return self.interval[0] <= other.interval[1] and other.interval[0] <= self.interval[1]
-
 
 def ratio_of_means(
     top: np.ndarray, bottom: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES

@@ -107,7 +107,9 @@ class Problem:
 
     def start(self, scenarios: Tensor | None = None) -> dict[str, Tree]:
         """The start guess, in natural numbers, for some scenarios or all."""
-        guess = self.unknown.guess(self.pose())
+        guess = tree.map(
+            torch.clone, self.unknown.guess(self.pose())
+        )  # nobody shall write into the scenarios
         if scenarios is None:
             return guess
         shared = {slot.name for slot in self.unknown.slots if slot.shared}
