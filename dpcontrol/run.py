@@ -155,8 +155,10 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
 def _with_failures(status: Status, meter: Meter) -> Status:
     """Where something was not finite, the status says how often and where.
 
-    Where an instance never had a finite loss there is no answer, whatever the strategy says.
+    Where an instance never had a finite loss there is no answer, whatever the strategy says; unless nothing was asked.
     """
+    if not meter.ledger.history.loss:
+        return status
     hopeless = torch.nonzero(~torch.isfinite(meter.best)).flatten()
     if len(hopeless):
         where = diagnose(meter.problem, meter.trees(meter.start()))

@@ -61,7 +61,7 @@ class CEM(Strategy):
     floor: float = 0.8
     basis: str | int | None = "auto"
     iterations: int | None = None
-    tolerance: float = 1e-2
+    tolerance: float = 3e-2
     restarts: int = 2
     growth: float = 1.5
     restored: float = 0.1

@@ -40,7 +40,8 @@ class CMAES(Strategy):
         restored: share of ``sigma`` that a restart begins with.
 
     Source: N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv:1604.00772; restarts: A. Auger, N. Hansen,
-    "A restart CMA evolution strategy with increasing population size", CEC 2005.
+    "A restart CMA evolution strategy with increasing population size", CEC 2005; the choice of the defaults:
+    tests/benchmarks/tune_evolution.py and tune_cem_restarts.py.
     """
 
     population: int = 8
@@ -49,8 +50,8 @@ class CMAES(Strategy):
     iterations: int | None = None
     tolerance: float = 1e-3
     restarts: int = 2
-    growth: float = 2.0
-    restored: float = 0.3
+    growth: float = 1.5
+    restored: float = 0.1
 
     def __post_init__(self) -> None:
         whole("CMAES", least=4, population=self.population)

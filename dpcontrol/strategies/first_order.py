@@ -20,9 +20,12 @@ from dpcontrol.strategies.verdict import Ended, summary
 
 Schedule = Callable[[Optimizer], LRScheduler]
 RATES = {"adam": 0.05, "sgd": 0.1}
-RUNNING, CONVERGED, DIVERGED = 0, 1, 2
+RUNNING, CONVERGED, DIVERGED, STALLED = 0, 1, 2, 3
+EDGE = "the steps are held back by the edge of where the loss is finite: if it is known, seek with bounds"
 WITHOUT_BUDGET = 1000
 RETRIES = 10  # failures in a row, each with half of the step
+RECOVERY = 1.05  # per finite step
+MOMENTUM = ("exp_avg", "momentum_buffer")
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Adjoint(Strategy):
     units of the unknown's magnitudes, so its rate is relative; ``sgd`` is plain gradient descent with an absolute rate.
     Projection means that each step is clamped to the bounds, so that every point that is evaluated lies inside.
     An instance that has converged stays where it is and costs nothing more. One whose loss or gradient is not finite
-    goes back to its latest finite point, takes half of the step, and steps by a factor of a half from then on; after
-    10 failures in a row, or where the start guess fails, it has diverged.
+    goes back half of the way to its latest finite point, without momentum and with steps half as large, which grow
+    back by a twentieth each; after 10 failures in a row it has stalled, or diverged if no step at all was
+    finite.
 
     Args:
         optimizer: ``"adam"`` or ``"sgd"``.
@@ -98,8 +102,13 @@ class Adjoint(Strategy):
             meter.keep(descent.pack)
             if not descent.step():
                 break
-        kinds = {RUNNING: "iterations spent", CONVERGED: "converged", DIVERGED: "diverged"}
-        return summary([Ended(kinds[int(state)]) for state in descent.state])
+        endings = {
+            RUNNING: Ended("iterations spent"),
+            CONVERGED: Ended("converged"),
+            DIVERGED: Ended("diverged"),
+            STALLED: Ended("stalled", EDGE),
+        }
+        return summary([endings[int(state)] for state in descent.state])
 
     def make_optimizer(self, y: Tensor) -> Optimizer:
         """The torch optimizer of the scaled unknown."""
@@ -162,7 +171,9 @@ class Descent:
         lost = ~finite & torch.tensor(self.iteration == 0) | (self._failed[running] > RETRIES).to(
             finite.device
         )
-        verdict = torch.where(finite & flat, CONVERGED, torch.where(lost, DIVERGED, RUNNING))
+        moved = (self._good_x != self._inside(self._meter.start())).any(1)[running]
+        ended = torch.where(lost, torch.where(moved, STALLED, DIVERGED), RUNNING)
+        verdict = torch.where(finite & flat, CONVERGED, ended)
         self.state[running] = verdict.cpu()
         going = (self.state == RUNNING).to(self.x.device)[:, None]
         failed = (self._failed > 0).to(self.x.device)[:, None]
@@ -185,11 +196,15 @@ class Descent:
             self._schedule.step()
         # a factor of one must not round: here + (there - here) is not always there
         there = torch.where(self._factor < 1, here + self._factor * (self._y - here), self._y).detach()
+        self._factor = torch.where(moving, (RECOVERY * self._factor).clamp(max=1.0), self._factor)
         self._move(torch.where(moving, there, here), moving)
 
     def _take_back(self, chosen: Tensor) -> None:
-        """Go back half of the way to the latest finite point, with steps half as large from now on."""
+        """Go back half of the way to the latest finite point, with steps half as large and no momentum."""
         self._factor = torch.where(chosen, self._factor / 2, self._factor)
+        for name, value in self._moments().items():
+            if name in MOMENTUM:
+                value.copy_(torch.where(chosen, torch.zeros_like(value), value))
         self._move(torch.where(chosen, (self._good_y + self._y.detach()) / 2, self._y.detach()), chosen)
 
     def _move(self, wanted: Tensor, chosen: Tensor) -> None:

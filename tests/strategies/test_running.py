@@ -33,6 +33,8 @@ ALL = {
     "cmaes in modes": CMAES(iterations=30, basis=6),
     "cem": CEM(iterations=30),
     "cem in modes": CEM(iterations=30, basis=6),
+    "cem with restarts": CEM(population=8, elites=0.5, iterations=30, basis=6, tolerance=0.5),
+    "cmaes with restarts": CMAES(iterations=30, basis=3, tolerance=0.1),
     "multistart": MultiStart(LBFGS(iterations=5), starts=3),
     "multistart of adam": MultiStart(Adjoint(iterations=8), starts=3),
     "multistart of cem": MultiStart(CEM(population=8, iterations=3), starts=3),
