@@ -74,7 +74,11 @@ DEFAULTS = {
         "simulated_steps": 4_000_000,
         "seconds": 300.0,
     },
-    "small": {"strategies": ["baseline", "adjoint", "lbfgs", "cmaes"], "simulated_steps": 300_000, "seconds": 40.0},
+    "small": {
+        "strategies": ["baseline", "adjoint", "lbfgs", "cmaes"],
+        "simulated_steps": 300_000,
+        "seconds": 40.0,
+    },
 }
 
 
