@@ -66,10 +66,8 @@ def test_all_derivatives_are_finite_at_the_corner(name):
     torch.testing.assert_close(along.sum(), sum(g.sum() for g in first))
 
 
-@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize("name", [name for name in CORNERS if "smooth" not in name])
 def test_the_derivative_at_the_corner_is_zero(name):
-    if "smooth" in name:
-        pytest.skip("it has no corner")
     function, values = CORNERS[name]
     arguments = tuple(value[:1].clone().requires_grad_() for value in values)
     for gradient in torch.autograd.grad(function(*arguments).sum(), arguments):
