@@ -18,7 +18,7 @@ from dpcontrol.tree import Tree
 
 WIDTHS = tuple(10.0 ** (-half / 2) for half in range(13))
 PROBING_WIDTHS = (-1e-8, -5e-9, 5e-9, 1e-8)
-DIFFERENCE_WIDTHS = (1e-3, 1e-4, 1e-5, 1e-6)
+DIFFERENCE_WIDTHS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 PASSING_RATE, PASSING_HESSIAN_RATE = 1.9, 2.9
 
 
@@ -33,8 +33,8 @@ class TaylorRow:
         value_rate, rate, hessian_rate: 1, 2 and 3 are expected; NaN where all is rounding.
         slope: ``J'(z) d``; ``curvature``: ``d J''(z) d``.
         verdict: on the gradient.
-        hessian: on the Hessian: ``right``, ``quadratic`` (the third remainder is rounding), ``not smooth`` (right
-            here, but its derivative jumps nearby), ``not there``, ``WRONG``.
+        hessian: on the Hessian: ``right``, ``quadratic`` (the third remainder is rounding), ``not smooth`` (the
+            derivative jumps nearby; where the gradient jumps as well, no more can be said), ``not there``, ``WRONG``.
     """
 
     slot: str
@@ -153,7 +153,16 @@ def _row(meter: Meter, slot: str, point: Tensor, direction: Tensor) -> TaylorRow
         slope,
         curvature,
         verdict,
-        _hessian(meter, point, direction, (slope, curvature), third, floor, hessian_rate),
+        _hessian(
+            meter,
+            point,
+            direction,
+            (slope, curvature),
+            third,
+            floor,
+            hessian_rate,
+            kinked="kinked" in verdict,
+        ),
     )
 
 
@@ -208,6 +217,8 @@ def _hessian(
     remainders: list[float],
     floor: float,
     rate: float,
+    *,
+    kinked: bool,
 ) -> str:
     """See :class:`TaylorRow`. Where the rate is below 3, differences of gradients tell a kink from a mistake."""
     slope, curvature = derivatives
@@ -217,7 +228,7 @@ def _hessian(
         return "quadratic"
     if rate >= PASSING_HESSIAN_RATE:
         return "right"
-    rounding = 1e4 * torch.finfo(torch.float64).eps
+    rounding = 1e3 * torch.finfo(torch.float64).eps
     for h in DIFFERENCE_WIDTHS:
         ahead, behind = (
             meter.values_and_gradients(point + side * h * direction)[1] * direction for side in (1, -1)
@@ -226,7 +237,8 @@ def _hessian(
         central = float((ahead - behind).sum()) / (2 * h)
         if abs(central - curvature) <= 1e-3 * max(abs(central), abs(curvature)) + rounding * size / h:
             return "right" if math.isnan(rate) else "not smooth"
-    return "WRONG"
+    # where the gradient itself jumps, differences of gradients cross jumps at any width and accuse nobody
+    return "not smooth" if kinked else "WRONG"
 
 
 def _hessian_entry(row: TaylorRow) -> str:
