@@ -179,4 +179,5 @@ CATALOGUE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_problem_of_the_catalogue_passes(name, seed):
     check = dp.check_gradient(find(name).build(size="small"), seed=seed)
-    assert check.passed and all(row.rate > 1.8 and row.hessian != "not there" for row in check.rows)
+    assert check.passed and all(row.hessian != "not there" for row in check.rows)
+    assert all(row.rate > 1.9 or "kinked" in row.verdict for row in check.rows)
