@@ -6,6 +6,7 @@ What a notebook claims is asserted in its own cells (Taylor rates, losses), so r
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ def executed(notebook: Any, folder: Path) -> Any:
     client = NotebookClient(
         notebook, km=manager, timeout=240, record_timing=False, resources={"metadata": {"path": str(folder)}}
     )
-    return client.execute(cleanup_kc=True)  # a manager handed in is shut down only on request
+    # as in anybody's notebook: with a backend set for scripts, figures would not reach the cells
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return client.execute(
+        cleanup_kc=True, env=environment
+    )  # a manager handed in is shut down only on request
 
 
 def code(notebook: Any) -> list[Any]:
