@@ -104,12 +104,13 @@ class Solution:
     def save(self, folder: str | Path) -> None:
         """Store everything but the problem itself, and the trajectory, as safetensors and JSON."""
         path = Path(folder)
+        trajectory = self.trajectory()  # once: it is a rollout
         content = {
             "value": tree.detach(self.value),
             "losses": self.losses,
-            "states": self.trajectory().states,
-            "controls": self.trajectory().controls,
-            "times": self.trajectory().times,
+            "states": trajectory.states,
+            "controls": trajectory.controls,
+            "times": trajectory.times,
         }
         info = {**self.record(), "history": {name: list(column) for name, column in self.history.items()}}
         store.save(path / "solution.safetensors", content, {**info, "folder": str(path)})
