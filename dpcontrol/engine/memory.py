@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.gradients import Auto, Checkpointed, Full
+from dpcontrol.engine.gradients import Auto, Checkpointed, Full, GradientMode
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -151,6 +151,17 @@ def stored(room: int, state_bytes: int, steps: int) -> Checkpointed:
     if state_bytes * max(steps - 1, 1) <= room:
         return Checkpointed()
     return Checkpointed(snapshots=Checkpointed(memory=max(room, 1)).states(state_bytes, steps))
+
+
+def keeps_all_states(mode: GradientMode, state: Tree, steps: int) -> bool:
+    """Whether a mode is exact and lets a run keep every state, and their cotangents on the way back."""
+    leaves = [leaf for leaf in tree.leaves(state) if isinstance(leaf, Tensor)]
+    size = physical_bytes(leaves)
+    if isinstance(mode, Checkpointed):
+        return mode.states(size, steps) >= steps
+    if isinstance(mode, Auto):
+        return 2 * size * steps <= mode.room(lambda: available_bytes(leaves[0].device))
+    return mode.exact
 
 
 def _address(leaf: Tensor) -> tuple[torch.device, int]:

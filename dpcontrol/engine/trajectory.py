@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.engine.fused import Step, run_fused
 from dpcontrol.engine.gradients import GradientMode
+from dpcontrol.engine.memory import keeps_all_states
 from dpcontrol.engine.scan import scan
+from dpcontrol.kernels import Kernel
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -27,6 +30,7 @@ class Steps(Protocol):
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree: ...
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any: ...
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree: ...
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None: ...
 
 
 @tree.register
@@ -93,9 +97,33 @@ def rollout(
 
     start = simulator.start(state, values)
     simulator.check(state, values)
-    _, rest = scan(body, start, (controls, noise), steps, constants=coefficients, gradient=gradient)
+    kernel = whole_run_kernel(simulator, start, (controls, noise), coefficients, steps, gradient)
+    if kernel is not None:
+        rest = run_fused(kernel, eager_step(simulator), start, (controls, noise), coefficients, steps)
+    else:
+        _, rest = scan(body, start, (controls, noise), steps, constants=coefficients, gradient=gradient)
     states = prepend(start, rest)
     return Trajectory(states, controls, times(steps, simulator.dt, like=start))
+
+
+def eager_step(simulator: Steps) -> Step:
+    """The simulator's step as a loop calls it: ``step(state, (control, noise), coefficients, k)``."""
+
+    def step(state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        control, noise = row
+        return simulator.step(state, control, coefficients, noise, k * simulator.dt)
+
+    return step
+
+
+def whole_run_kernel(
+    simulator: Steps, start: Tree, inputs: Tree, coefficients: Tree, steps: int, mode: GradientMode | None
+) -> Kernel | None:
+    """The kernel for a run of which all states are kept: if there is one, and if the mode allows it."""
+    if steps == 0 or not (mode is None or keeps_all_states(mode, start, steps)):
+        return None
+    control, noise = tree.map(lambda leaf: leaf[0], inputs)
+    return simulator.kernel(start, control, noise, coefficients)
 
 
 def prepend(first: Tree, rest: Tree) -> Tree:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -61,6 +62,13 @@ class Simulator(abc.ABC):
         ``control`` is ``None`` where nothing acts, ``noise`` is ``None`` for deterministic runs, ``t`` is the time
         at the beginning of the step.
         """
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """The raw twin of :meth:`step` for data like these (one step's), or ``None``: then the eager step is run.
+
+        Asked once per loop; a kernel equals the eager step to rounding, and is tested against it.
+        """
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""What a kernel is: a simulator's step and its adjoint as raw calls, without a graph, for many steps at a time."""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple
+
+import torch
+
+from dpcontrol import tree
+from dpcontrol.tree import Tree
+
+
+class Wanted(NamedTuple):
+    """Which gradients are asked for; those of the state are always needed on the way back."""
+
+    inputs: bool
+    coefficients: bool
+
+
+class Pulled(NamedTuple):
+    """Gradients, in the layout of what they belong to; ``None`` for zero or not wanted, also for single leaves."""
+
+    state: Tree
+    inputs: Tree
+    coefficients: Tree
+
+
+class Kernel(abc.ABC):
+    """The raw twin of a step ``x_{k+1} = f(x_k, u_k; c)``: same numbers to rounding, no autograd.
+
+    Tensors come in without a graph and go out without one. ``inputs`` is the pair ``(controls, noise)``, leaves
+    ``(steps, scenarios, ...)`` or ``None``; ``coefficients`` are what ``Simulator.prepare`` returned; ``first`` is the
+    number of the first step, for systems that depend on time.
+    """
+
+    @abc.abstractmethod
+    def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
+        """The states ``x_1 .. x_steps``, leaves ``(steps, scenarios, ...)``, from ``state = x_0``."""
+
+    @abc.abstractmethod
+    def pull(
+        self,
+        state: Tree,
+        states: Tree,
+        inputs: Tree,
+        coefficients: Tree,
+        cotangents: Tree,
+        wanted: Wanted,
+        first: int,
+    ) -> Pulled:
+        """The vector-Jacobian product of :meth:`run`.
+
+        ``states`` is what ``run`` returned, ``cotangents`` are leaves like ``states``. The gradient of ``inputs`` has
+        the layout of ``inputs``, that of ``coefficients`` the layout of ``coefficients``.
+        """
+
+
+class StepKernel(Kernel):
+    """A kernel of single steps: a raw step and its vector-Jacobian product, which are called in a loop."""
+
+    @abc.abstractmethod
+    def step(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        """``x_{k+1}``; ``row`` is the pair ``(control, noise)`` of this step."""
+
+    @abc.abstractmethod
+    def vjp(
+        self, state: Tree, row: Tree, coefficients: Tree, k: int, cotangent: Tree, wanted: Wanted
+    ) -> Pulled:
+        """Gradients of ``cotangent . x_{k+1}`` in ``x_k``, in the row and in the coefficients."""
+
+    def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
+        rows, states = _rows(inputs, steps), []
+        for k, row in enumerate(rows):
+            state = self.step(state, row, coefficients, first + k)
+            states.append(state)
+        return tree.stack(states)
+
+    def pull(
+        self,
+        state: Tree,
+        states: Tree,
+        inputs: Tree,
+        coefficients: Tree,
+        cotangents: Tree,
+        wanted: Wanted,
+        first: int,
+    ) -> Pulled:
+        above = tree.unbind(cotangents)
+        before = [state, *tree.unbind(states)[:-1]]
+        rows = _rows(inputs, len(before))
+        carried: Tree = None
+        of_rows: list[Tree] = [None] * len(before)
+        of_coefficients: Tree = None
+        for k in reversed(range(len(before))):
+            carried = above[k] if carried is None else tree.map(torch.add, above[k], carried)
+            found = self.vjp(before[k], rows[k], coefficients, first + k, carried, wanted)
+            carried, of_rows[k] = found.state, found.inputs
+            if wanted.coefficients:
+                of_coefficients = _sum(of_coefficients, found.coefficients)
+        return Pulled(carried, tree.stack(of_rows) if wanted.inputs else None, of_coefficients)
+
+
+def _rows(inputs: Tree, steps: int) -> list[Tree]:
+    return tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * steps
+
+
+def _sum(total: Tree, more: Tree) -> Tree:
+    if total is None or more is None:
+        return more if total is None else total
+    return tree.map(lambda a, b: b if a is None else a if b is None else a + b, total, more)
