@@ -111,7 +111,7 @@ def control_problem(
         metric_functions=dict(metrics or {}),
         plots=dict(plots or {}),
         gradient=gradient or Full(),
-        differentiable=not isinstance(system, FunctionSimulator) or system.differentiable,
+        differentiable=system.differentiable,
     )
     if problem.free_steps < 1 and "control" in slots.names:
         raise UsageError(f"a control needs at least one free step; horizon {steps} leaves none: lengthen it.")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from dpcontrol.results import UsageError
-from dpcontrol.sim.base import Simulator, Value
+from dpcontrol.sim.base import Simulator, Wrapper
 from dpcontrol.tree import Tree
 
 
 @dataclass(frozen=True)
-class Actuated(Simulator):
+class Actuated(Wrapper):
     r"""``inner`` under the force ``F(x) = sum_j u_j W_j(x)``, whose few strengths ``u_j`` are the control.
 
     Control: ``(scenarios, inputs)`` or ``None``; everything else is that of ``inner``.
@@ -40,19 +39,6 @@ class Actuated(Simulator):
     @property
     def dt(self) -> float:
         return self.inner.dt
-
-    @property
-    def parameters(self) -> Mapping[str, Value]:
-        return self.inner.parameters
-
-    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
-        self.inner.check(initial, parameters)
-
-    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
-        return self.inner.start(initial, parameters)
-
-    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
-        return self.inner.prepare(parameters, scenario)
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         return self.inner.step(state, self.force(control), coefficients, noise, t)

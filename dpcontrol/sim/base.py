@@ -36,6 +36,11 @@ class Simulator(abc.ABC):
         """Default values of the physical parameters, by their names in the field's own words."""
         return {}
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient may be asked of it; a black box says no, and gradient-free strategies fit."""
+        return True
+
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         """Refuse, in one sentence, data that the scheme cannot work with (an unstable ``dt``, say).
 
@@ -71,8 +76,47 @@ class Simulator(abc.ABC):
         return None
 
 
+class Wrapper(Simulator):
+    """A simulator around another one, ``inner``, to which it leaves everything but ``dt`` and ``step``.
+
+    Concrete wrappers are frozen dataclasses with a field ``inner``.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def inner(self) -> Simulator:
+            """What is wrapped."""
+
+    @property
+    def added(self) -> Mapping[str, Any]:
+        """Defaults of the wrapper's own parameters, which ``inner`` never sees; none in most."""
+        return {}
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {**self.inner.parameters, **self.added}
+
+    @property
+    def differentiable(self) -> bool:
+        return self.inner.differentiable
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        self.inner.check(initial, self._without_added(parameters))
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        return self.inner.start(initial, self._without_added(parameters))
+
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
+        return self.inner.prepare(self._without_added(parameters), scenario)
+
+    def _without_added(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        own = self.added
+        return {name: value for name, value in parameters.items() if name not in own}
+
+
 @dataclass(frozen=True)
-class Substeps(Simulator):
+class Substeps(Wrapper):
     """``count`` steps of ``inner`` with the control held, as one step of length ``count * inner.dt``.
 
     The stability limits of ``inner`` apply to its own, smaller ``dt``. The noise of the long step, if any, is shared
@@ -89,19 +133,6 @@ class Substeps(Simulator):
     @property
     def dt(self) -> float:
         return self.inner.dt * self.count
-
-    @property
-    def parameters(self) -> Mapping[str, Value]:
-        return self.inner.parameters
-
-    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
-        self.inner.check(initial, parameters)
-
-    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
-        return self.inner.start(initial, parameters)
-
-    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
-        return self.inner.prepare(parameters, scenario)
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         for index in range(self.count):
