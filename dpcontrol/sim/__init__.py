@@ -20,6 +20,7 @@ from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
 from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
 from dpcontrol.sim.schroedinger import Schroedinger
+from dpcontrol.sim.sides import FixedFlux, FixedValue, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from dpcontrol.sim.smoke import Smoke
 from dpcontrol.sim.stirring import Stirring
 from dpcontrol.sim.van_der_pol import VanDerPol
@@ -42,16 +43,23 @@ __all__ = [
     "DiscreteLinear",
     "ExponentialScheme",
     "FiniteVolumeBurgers",
+    "FixedFlux",
+    "FixedValue",
+    "FreeSlip",
     "FunctionSimulator",
     "FunctionSystem",
     "GrayScott",
     "Grid",
     "HybridSimulator",
+    "Inflow",
     "KuramotoSivashinsky",
     "LinearSystem",
     "LotkaVolterra",
+    "NoSlip",
+    "Outflow",
     "Partitioned",
     "Pendulum",
+    "Periodic",
     "Schroedinger",
     "SemiLagrangianBurgers",
     "SeparableSystem",

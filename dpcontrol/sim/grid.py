@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dpcontrol.results import UsageError
+from dpcontrol.sim.sides import Named, NoSlip, Outflow, Periodic, Side, named
 
-WALLS = ("no_slip", "free_slip")
 AXES = "xyz"
 
 
@@ -19,18 +19,22 @@ class Grid:
     """A uniform grid in one, two or three dimensions; axes are ``x, y, z``, in this order.
 
     Pressure and markers live at the cell centres ``(i + 1/2) h``; each component of a velocity on the faces that it
-    is normal to. A state holds only the faces whose velocity is free: ``n - 1`` along an axis between two walls, where
-    entry ``i`` is the face at ``(i + 1) h``; ``n`` along a periodic axis, where entry ``i`` is the face at ``i h``.
+    is normal to. A state holds only the faces whose velocity is free, see :meth:`free`: ``n - 1`` along an axis between
+    two walls, where entry ``i`` is the face at ``(i + 1) h``; one more for each open side; ``n`` along a periodic
+    axis, where entry ``i`` is the face at ``i h``.
 
     Args:
         cells: number of cells along each axis.
         extent: length of the box along each axis; by default cells have size 1.
-        sides: for each axis ``"periodic"`` or a pair (left, right) of
+        sides: for each axis ``Periodic()`` or a pair (left, right) of the values in ``sim/sides.py``, or a shorthand:
 
-            - ``"no_slip"``: a wall, beyond which the tangential velocity is zero in the missing cells,
-            - ``"free_slip"``: a wall, beyond which the tangential velocity continues with its outermost value;
+            - ``"periodic"``,
+            - ``"no_slip"``, ``NoSlip(velocity)``: a wall that the fluid sticks to, at rest or moving along itself,
+            - ``"free_slip"``, ``FreeSlip()``: a wall without friction,
+            - ``"inflow"``, ``Inflow(speed)``: a given velocity straight into the box,
+            - ``"outflow"``, ``Outflow()``: an opening, pressure zero;
 
-            by default all sides are no-slip walls.
+            by default all sides are no-slip walls at rest.
 
     Raises:
         UsageError: for sizes that are not positive, another number of entries than axes, or an unknown side.
@@ -38,7 +42,7 @@ class Grid:
 
     cells: tuple[int, ...]
     extent: tuple[float, ...] = ()
-    sides: tuple[str | tuple[str, str], ...] = ()
+    sides: tuple[Named | tuple[Named, Named], ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.cells)
@@ -47,7 +51,7 @@ class Grid:
                 f"a grid has one to three axes with at least 2 cells each; found cells={self.cells!r}."
             )
         object.__setattr__(self, "extent", self.extent or tuple(float(n) for n in self.cells))
-        object.__setattr__(self, "sides", self.sides or (("no_slip", "no_slip"),) * count)
+        object.__setattr__(self, "sides", self.sides or ((NoSlip(), NoSlip()),) * count)
         if len(self.extent) != count or len(self.sides) != count:
             raise UsageError(
                 f"extent and sides need one entry for each of the {count} axes; found {self.extent!r} and "
@@ -55,12 +59,7 @@ class Grid:
             )
         if not all(math.isfinite(length) and length > 0 for length in self.extent):
             raise UsageError(f"extent must be positive and finite lengths; found {self.extent!r}.")
-        for pair in self.sides:
-            walls = isinstance(pair, tuple) and len(pair) == 2 and set(pair) <= set(WALLS)
-            if pair != "periodic" and not walls:
-                raise UsageError(
-                    f'the sides of an axis are "periodic" or a pair of {" and ".join(WALLS)}; found {pair!r}.'
-                )
+        object.__setattr__(self, "sides", tuple(named(given) for given in self.sides))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -74,13 +73,33 @@ class Grid:
 
     def periodic(self, axis: int) -> bool:
         """Whether both ends of an axis are the same place."""
-        return self.sides[axis] == "periodic"
+        return isinstance(self.sides[axis], Periodic)
+
+    def pair(self, axis: int) -> tuple[Side, Side]:
+        """The sides at the left and the right end of an axis that is not periodic."""
+        found = self.sides[axis]
+        assert isinstance(found, tuple)
+        return found  # type: ignore[return-value]
+
+    def free(self, axis: int) -> tuple[int, int]:
+        """The first, and one behind the last, of the faces ``0 .. n`` along an axis whose velocity is free."""
+        n = self.cells[axis]
+        if self.periodic(axis):
+            return 0, n
+        left, right = self.pair(axis)
+        return int(not isinstance(left, Outflow)), n + int(isinstance(right, Outflow))
 
     def faces(self, axis: int) -> tuple[int, ...]:
         """Shape of the velocity component along ``axis``."""
-        return tuple(
-            n - 1 if index == axis and not self.periodic(axis) else n for index, n in enumerate(self.cells)
-        )
+        first, behind = self.free(axis)
+        return tuple(behind - first if index == axis else n for index, n in enumerate(self.cells))
+
+    def places(self, component: int | None, axis: int) -> Tensor:
+        """Coordinates along ``axis`` of a velocity component's free points (of the cell centres for ``None``)."""
+        h = self.spacing[axis]
+        if component == axis:
+            return torch.arange(*self.free(axis), dtype=torch.float64) * h
+        return (torch.arange(self.cells[axis], dtype=torch.float64) + 0.5) * h
 
     def centres(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
         """Coordinates of the cell centres, one tensor of the grid's shape for each axis."""

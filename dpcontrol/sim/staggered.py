@@ -2,7 +2,8 @@ r"""Operators on a staggered grid: differences, averages, lookups between points
 
 Fields are tensors ``(scenarios, *shape)``, with the axes of :class:`~dpcontrol.sim.grid.Grid` last: markers and
 pressures on cell centres, velocities as one tensor for each component on the free faces normal to it. All operators
-are differentiable to any order, in forward and reverse mode.
+are differentiable to any order, in forward and reverse mode. Sides are periodic or walls at rest; moving walls and
+openings are those of ``flow_operators.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from dpcontrol.linalg import Poisson, poisson
+from dpcontrol.results import UsageError
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.sides import FreeSlip, NoSlip
 
 Faces = tuple[Tensor, ...]
 Beyond = tuple[tuple[str, str], ...]  # for each axis and side: "zero", "edge" or "periodic"
@@ -85,7 +88,12 @@ def curl(potential: Tensor, grid: Grid) -> Faces:
 
 
 def pressure_solver(grid: Grid, like: Tensor) -> Poisson:
-    """The Poisson solver of :func:`projected`, for fields of the dtype and on the device of ``like``."""
+    """The Poisson solver of :func:`projected`, for fields of the dtype and on the device of ``like``.
+
+    Raises:
+        UsageError: for a box with openings or moving walls.
+    """
+    require_closed(grid)
     sides = ["periodic" if grid.periodic(axis) else ("neumann", "neumann") for axis in range(len(grid.cells))]
     return poisson(grid.cells, grid.spacing, sides, dtype=like.dtype, device=like.device)
 
@@ -212,16 +220,27 @@ def beyond_centres(grid: Grid) -> Beyond:
 
 def beyond_faces(axis: int, grid: Grid) -> Beyond:
     """How the velocity component along ``axis`` continues beyond each side."""
-    continued = {"no_slip": "zero", "free_slip": "edge"}
     found = []
-    for other, pair in enumerate(grid.sides):
-        if isinstance(pair, str):
+    for other in range(len(grid.cells)):
+        if grid.periodic(other):
             found.append(("periodic", "periodic"))
         elif other == axis:
             found.append(("zero", "zero"))  # the wall itself is the first missing face
         else:
-            found.append((continued[pair[0]], continued[pair[1]]))
+            left, right = ("edge" if isinstance(side, FreeSlip) else "zero" for side in grid.pair(other))
+            found.append((left, right))
     return tuple(found)
+
+
+def require_closed(grid: Grid) -> None:
+    """Refuse openings and moving walls."""
+    for axis in range(len(grid.cells)):
+        for side in () if grid.periodic(axis) else grid.pair(axis):
+            if not isinstance(side, FreeSlip) and side != NoSlip():
+                raise UsageError(
+                    f"smoke and stirring know periodic axes and walls at rest; found {side!r}: IncompressibleFlow "
+                    "takes moving walls and openings."
+                )
 
 
 def travelled_at_faces(

@@ -7,7 +7,7 @@ import torch
 from taylor import convergence_order
 
 from dpcontrol.results import UsageError
-from dpcontrol.sim import Grid
+from dpcontrol.sim import FreeSlip, Grid, Inflow, NoSlip, Outflow, Periodic
 from dpcontrol.sim.staggered import (
     beyond_centres,
     beyond_faces,
@@ -213,3 +213,18 @@ def test_bad_grids_are_refused_in_one_sentence():
     refused("one entry for each of the 2 axes", (8, 8), (1.0,))
     refused("positive and finite", (8, 8), (1.0, math.nan))
     refused("pair of no_slip and free_slip; found 'open'", (8,), (1.0,), ("open",))
+
+
+def test_sides_are_values_and_their_names_are_shorthands():
+    named = Grid((8, 9), sides=("periodic", ("no_slip", "free_slip")))
+    assert named == Grid((8, 9), sides=(Periodic(), (NoSlip(), FreeSlip())))
+    channel = Grid((8, 6), (4.0, 1.5), ((Inflow(2.0), Outflow()), ("no_slip", NoSlip(1.0))))
+    assert channel.free(0) == (1, 9) and channel.free(1) == (1, 6)
+    assert channel.faces(0) == (8, 6) and channel.faces(1) == (8, 5)
+    assert channel.places(0, 0).tolist() == [0.5 * i for i in range(1, 9)]
+    assert Grid((8,), sides=((Outflow(), Outflow()),)).faces(0) == (9,)
+    for wrong in (NoSlip, Inflow):
+        with pytest.raises(UsageError, match="finite"):
+            wrong(math.inf)
+    with pytest.raises(UsageError, match=r"walls at rest; found Inflow\(speed=2.0\)"):
+        pressure_solver(channel, torch.zeros(1))
