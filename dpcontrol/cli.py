@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,14 +149,7 @@ def _solve(options: argparse.Namespace) -> int:
 
 
 def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
-    try:
-        solution.plot(folder / "solution.png")
-    except (
-        Exception
-    ) as error:  # the numbers are stored; a picture of extreme ones is not worth losing the exit code
-        print(
-            f"dpcontrol: the picture could not be drawn ({type(error).__name__}: {error}).", file=sys.stderr
-        )
+    pictures = _draw(solution, folder)
     if as_json:
         print(json.dumps(_strict(solution.record()), indent=1))
     else:
@@ -166,8 +160,29 @@ def _show(solution: Any, folder: Path, *, as_json: bool) -> int:
         counts = solution.counts
         spent = f"{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {solution.seconds:.1f} s"
         print(f"  {'cost':<22}{spent}")
-        print(f"  {'stored in':<22}{folder} (solution.png shows it)")
+        print(f"  {'stored in':<22}{folder}")
+        print(f"  {'pictures':<22}{', '.join(pictures)}")
     return _exit_code(solution.status.kind, solution.status.failed)
+
+
+def _draw(solution: Any, folder: Path) -> list[str]:
+    """Draw ``solution.png`` and the problem's own figures; the names of the files."""
+    from dpcontrol.plot import write
+
+    try:
+        figures = {"solution": solution.plot(), **solution.own_figures()}
+        names = []
+        for name, figure in figures.items():
+            names.append(f"{re.sub(r'[^0-9A-Za-z]+', '_', name).strip('_')}.png")
+            write(figure, folder / names[-1])
+        return names
+    except (
+        Exception
+    ) as error:  # the numbers are stored; a picture of extreme ones is not worth losing the exit code
+        print(
+            f"dpcontrol: the picture could not be drawn ({type(error).__name__}: {error}).", file=sys.stderr
+        )
+        return ["none"]
 
 
 def _exit_code(kind: str, failed: bool) -> int:

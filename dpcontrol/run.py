@@ -111,7 +111,7 @@ def run(
             folder.close()
     value = tree_of(outcome, meter)
     with torch.no_grad():
-        losses = posed.judge(value)
+        losses, metrics, trajectory = posed.score(value)
     return Solution(
         problem=posed,
         strategy=strategy_name or type(strategy).__name__,
@@ -122,10 +122,11 @@ def run(
         status=_with_failures(outcome.status, meter),
         loss=float(losses.mean()),
         losses=losses,
-        metrics=posed.metrics(value),
+        metrics=metrics,
         history=meter.ledger.history.columns(),
         counts=meter.counts,
         seconds=meter.seconds,
+        _stored=trajectory,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from dpcontrol import store, tree
 from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.goals import goals
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.tree import Tree
 
@@ -64,22 +65,45 @@ class Solution:
         return self.budget.get("seconds") is None or self.status.kind not in ("budget spent", "interrupted")
 
     def trajectory(self) -> Trajectory:
-        """The trajectory on the plant: states ``(horizon + 1, scenarios, ...)``, controls, times."""
-        if self.problem is None:
-            if self._stored is None:
-                raise UsageError("this solution was stored without a trajectory; load it with problem=...")
+        """The trajectory on the plant: states ``(horizon + 1, scenarios, ...)``, controls, times.
+
+        Runs whose problem has metrics, or that are stored in a folder, have it at hand; others are rolled out again.
+        """
+        if self._stored is not None:
             return self._stored
+        if self.problem is None:
+            raise UsageError("this solution was stored without a trajectory; load it with problem=...")
         with torch.no_grad():
             return self.problem.simulate(self.value)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A figure of loss, trajectory and control; written to ``path`` (PNG, PDF, SVG) if one is given."""
-        from dpcontrol.plot import solution_figure
+        """A figure of loss, trajectory, target and control; written to ``path`` (PNG, PDF, SVG) if one is given."""
+        from dpcontrol import plot
 
-        figure = solution_figure(self.trajectory(), self.history, title=f"{self.name} by {self.strategy}")
+        trajectory, title = self.trajectory(), f"{self.name} by {self.strategy}"
+        figures = {"loss": self.loss, **self.metrics}
+        said = " · ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+        words, wanted = plot.Words(title, f"{self.status}: {said}"), {}
+        if self.problem is not None:
+            plant = self.problem.plant or self.problem.simulator
+            words = replace(words, states=plant.state_names, controls=plant.control_names)
+            last = tree.map(lambda leaf: leaf[-1], trajectory.states)
+            for goal in goals(self.problem, last):
+                wanted.update(plot.wanted_quantities(goal.path, goal.steps, goal.values))
+        figure = plot.solution_figure(trajectory, self.history, words=words, wanted=wanted)
         if path is not None:
-            figure.savefig(path, dpi=150)
+            plot.write(figure, path)
         return figure
+
+    def own_figures(self) -> dict[str, Any]:
+        """The figures that the problem brings along (``plots=``), of this solution alone: name -> figure."""
+        from dpcontrol.plot import own_figure
+
+        if self.problem is None:
+            return {}
+        return {
+            name: own_figure(name, draw, {self.strategy: self}) for name, draw in self.problem.plots.items()
+        }
 
     def record(self) -> dict[str, Any]:
         """The plain values that ``--json`` prints."""

@@ -80,7 +80,7 @@ def solve(
             folder=opened,
         )
     if folder is not None:
-        solution = dataclasses.replace(solution, folder=str(folder))
+        solution = dataclasses.replace(solution, folder=str(folder), _stored=solution.trajectory())
         solution.save(folder)
     return solution
 

@@ -53,7 +53,7 @@ def test_solve_prints_one_record_and_stores_the_rest(capsys, outside):
         record["counts"] == {"simulated_steps": 8 * 64 * 5, "gradients": 8 * 5} and len(record["losses"]) == 8
     )
     assert {"effort_ratio", "force_ratio"} <= set(record["metrics"])
-    for name in ("run.json", "solution.safetensors", "solution.png"):
+    for name in ("run.json", "solution.safetensors", "solution.png", "states_and_forces.png"):
         assert (outside / record["folder"] / name).stat().st_size > 0
     assert main(asked) == 0  # a second run goes to a folder of its own
     assert json.loads(capsys.readouterr().out)["folder"] != record["folder"]

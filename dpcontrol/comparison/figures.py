@@ -11,7 +11,7 @@ import numpy as np
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.summary import Summary, metric_names, vanishes
 from dpcontrol.engine import Trajectory
-from dpcontrol.plot import beside, curves, style
+from dpcontrol.plot import beside, curves, own, style
 from dpcontrol.problem.base import Problem
 from dpcontrol.solution import Solution
 
@@ -130,21 +130,8 @@ def chosen_for_own(results: Results, solutions: Mapping[str, Solution]) -> tuple
 
 
 def own_figures(problem: Problem, results: Results, summaries: Sequence[Summary]) -> dict[str, bytes]:
-    """The problem's own figures as SVG, of the best few strategies and the best law.
-
-    An error in one of them is written into its place: a picture is not worth a lost comparison.
-    """
+    """The problem's own figures as SVG, of the best few strategies and the best law."""
     solutions = shown_solutions(results, summaries)
     chosen, _ = chosen_for_own(results, solutions)
-    found = {}
-    for name, draw in problem.plots.items():
-        with style.styled(grid=False):
-            figure = style.new_figure(11.5, 4.9)
-            try:
-                draw(figure, {label: solutions[label] for label in chosen})
-            except Exception as error:
-                figure = style.new_figure(11.5, 0.8)
-                sentence = f"The figure {name!r} of {problem.name} failed: {type(error).__name__}: {error}"
-                figure.text(0.01, 0.5, sentence, va="center", wrap=True)
-            found[name] = style.as_svg(figure)
-    return found
+    shown = {label: solutions[label] for label in chosen}
+    return {name: style.as_svg(own.own_figure(name, draw, shown)) for name, draw in problem.plots.items()}

@@ -1,5 +1,8 @@
 """Figures from plain numbers; matplotlib is imported when the first one is drawn."""
 
-from dpcontrol.plot.fields import solution_figure
+from dpcontrol.plot.fields import wanted_quantities
+from dpcontrol.plot.own import own_figure
+from dpcontrol.plot.page import Words, solution_figure
+from dpcontrol.plot.style import write
 
-__all__ = ["solution_figure"]
+__all__ = ["Words", "own_figure", "solution_figure", "wanted_quantities", "write"]

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpcontrol import tree
-from dpcontrol.engine.trajectory import Trajectory
-from dpcontrol.plot.curves import draw_history
-from dpcontrol.plot.style import PALETTE, colour_scale, new_figure, shared_scale, styled
+from dpcontrol.plot.style import INK, MUTED, PALETTE, colour_scale, extend_of, shared_scale
 from dpcontrol.tree import Tree
 
 LINES, PROFILE, IMAGE = "lines", "profile", "image"
@@ -33,6 +31,31 @@ class Quantity:
     values: np.ndarray
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a quantity should be: ``values`` like those of a :class:`Quantity`, one row for each of ``steps``."""
+
+    steps: tuple[int, ...]
+    values: np.ndarray
+
+    def at(self, step: int) -> np.ndarray | None:
+        """The row of a step, ``(scenarios, ...)``; ``None`` where nothing is wanted."""
+        return self.values[self.steps.index(step)] if step in self.steps else None
+
+
+def wanted_quantities(path: str, steps: Sequence[int], values: Any, name: str = "state") -> dict[str, Wanted]:
+    """What parts of a leaf of a trajectory should be, by the names that :func:`quantities` gives to them.
+
+    Args:
+        path: of the leaf in its tree.
+        steps: when something is wanted.
+        values: a tensor ``(len(steps), scenarios, ...)``.
+        name: of the tree.
+    """
+    found = _of_leaf(f"{name}{_tidy(path)}", values.detach().to("cpu").double().numpy())
+    return {quantity.name: Wanted(tuple(steps), quantity.values) for quantity in found}
+
+
 def quantities(value: Tree, name: str, limit: int = 3) -> list[Quantity]:
     """What can be drawn of a tree with leaves ``(times, scenarios, ...)``, the first ``limit`` of it."""
     found: list[Quantity] = []
@@ -42,7 +65,7 @@ def quantities(value: Tree, name: str, limit: int = 3) -> list[Quantity]:
 
 
 def _tidy(path: str) -> str:
-    for mark in "[]'.":
+    for mark in "[]'._":
         path = path.replace(mark, " ")
     return "".join(f" {word}" for word in path.split())
 
@@ -65,78 +88,44 @@ def _of_leaf(name: str, values: np.ndarray) -> list[Quantity]:
     return _of_leaf(f"{name} (middle slice)", values[:, :, sizes[0] // 2])
 
 
-def solution_figure(
-    trajectory: Trajectory,
-    history: Mapping[str, Sequence[Any]],
+def draw_lines(
+    axes: Any,
+    quantity: Quantity,
+    times: np.ndarray,
+    scenario: int,
     *,
-    title: str = "",
-    scenario: int = 0,
-) -> Any:
-    """One solution on one page: how the loss fell, the states, the controls.
-
-    Args:
-        trajectory: states ``(horizon + 1, scenarios, ...)`` and controls ``(horizon, scenarios, ...)``, trees.
-        history: columns ``simulated_steps, loss, latest`` as in a solution; may be empty.
-        title: above the figure.
-        scenario: the one whose fields are drawn; lines over time show the others faintly.
-
-    Returns:
-        A matplotlib ``Figure`` (not known to pyplot).
-    """
-    shown = quantities(trajectory.states, "state") + quantities(trajectory.controls, "control", limit=2)
-    times = trajectory.times.double().numpy()
-    told = len(history.get("loss", ())) > 1
-    with styled():
-        wide = [quantity for quantity in shown if quantity.kind == IMAGE]
-        small = [quantity for quantity in shown if quantity.kind != IMAGE]
-        top = int(told) + len(small)
-        deep = any(quantity.kind == PROFILE for quantity in small)
-        upper = (5.6 if deep else 3.3) if top else 0.0
-        figure = new_figure(max(4.3 * top, 10.5 if wide else 5.0), 0.55 + upper + 2.3 * len(wide))
-        figure.suptitle(title, x=0.012, ha="left")
-        parts = figure.subfigures(
-            bool(top) + len(wide), 1, height_ratios=[upper] * bool(top) + [2.3] * len(wide), squeeze=False
-        )[:, 0]
-        if top:
-            columns = parts[0].subfigures(1, top, squeeze=False)[0]
-            if told:
-                draw_history(columns[0].subplots(), history)
-            for part, quantity in zip(columns[int(told) :], small, strict=True):
-                _draw_small(part, quantity, times, scenario)
-        for part, quantity in zip(parts[int(bool(top)) :], wide, strict=True):
-            draw_images(part, {"": quantity}, times, scenario)
-    return figure
-
-
-def _draw_small(part: Any, quantity: Quantity, times: np.ndarray, scenario: int) -> None:
-    if quantity.kind == LINES:
-        axes = part.subplots()
-        draw_lines(axes, quantity, times, scenario)
-        axes.set_title(quantity.name)
-        return
-    upper, lower = part.subplots(2, 1)
-    image = draw_space_time(upper, quantity, times, scenario)
-    part.colorbar(image, ax=upper, pad=0.02, aspect=18)
-    upper.set(xlabel="cell", ylabel="time")
-    upper.set_title(f"{quantity.name}, scenario {scenario}")
-    draw_snapshots(lower, quantity, times, scenario)
-
-
-def draw_lines(axes: Any, quantity: Quantity, times: np.ndarray, scenario: int) -> None:
-    """Components over time: one scenario boldly, up to twenty others faintly behind it."""
+    wanted: Wanted | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Components over time: one scenario boldly, up to twenty others faintly behind it; circles where it should be."""
     values, count = quantity.values, quantity.values.shape[2]
     at, values, style = staircase(times, values)
+    labels = names if len(names) == count else [f"{component + 1}" for component in range(count)]
     for component in range(count):
         colour = PALETTE[component % len(PALETTE)]
         others = [s for s in range(min(values.shape[1], 21)) if s != scenario]
         if others:
             axes.plot(at, values[:, others, component], color=colour, alpha=0.16, lw=0.9, drawstyle=style)
-        label = f"{component + 1}" if count > 1 else None
+        label = labels[component] if count > 1 else None
         axes.plot(at, values[:, scenario, component], color=colour, drawstyle=style, label=label)
+        if wanted is not None:
+            _draw_wanted(axes, times[list(wanted.steps)], wanted.values[:, scenario, component], colour)
+    if wanted is not None:
+        axes.plot([], [], "o", mfc="none", color=MUTED, label="target")
     axes.set_xlabel("time")
-    axes.margins(x=0.01)
-    if count > 1:
-        axes.legend(ncols=min(count, 4), loc="best", handlelength=1.2, columnspacing=1.0)
+    axes.margins(x=0.02)
+    if count > 1 or wanted is not None:
+        entries = count + (wanted is not None)
+        axes.legend(
+            ncols=min(entries, 4), fontsize=9, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1,
+            loc="lower right", bbox_to_anchor=(1.0, 1.0),
+        )  # fmt: skip
+
+
+def _draw_wanted(axes: Any, at: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """A few circles, or dots along the way."""
+    marker = {"marker": "o", "ms": 7, "mfc": "none", "mew": 1.5} if len(at) <= FEW else {"ls": ":", "lw": 1.4}
+    axes.plot(at, values, **{"ls": "none", "color": colour, "clip_on": False, "zorder": 4, **marker})
 
 
 def staircase(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -154,8 +143,10 @@ def draw_space_time(axes: Any, quantity: Quantity, times: np.ndarray, scenario: 
     return axes.imshow(field, aspect="auto", extent=extent, **(scale or colour_scale(field)))
 
 
-def draw_snapshots(axes: Any, quantity: Quantity, times: np.ndarray, scenario: int) -> None:
-    """A 1-D field at a few times, from light (first) to dark (last)."""
+def draw_snapshots(
+    axes: Any, quantity: Quantity, times: np.ndarray, scenario: int, *, wanted: Wanted | None = None
+) -> None:
+    """A 1-D field at a few times, from light (first) to dark (last); dotted what it should be at the end."""
     from matplotlib import colormaps
 
     moments = np.unique(np.linspace(0, len(quantity.values) - 1, SNAPSHOTS).round().astype(int))
@@ -166,32 +157,63 @@ def draw_snapshots(axes: Any, quantity: Quantity, times: np.ndarray, scenario: i
             lw=1.6,
             label=f"{times[k]:.3g}" if k else "t = 0",
         )
+    target = None if wanted is None else wanted.at(len(quantity.values) - 1)
+    if target is not None:
+        axes.plot(target[scenario], ls=(0, (1, 1.5)), color=PALETTE[1], lw=2.2, label="target")
     axes.set(xlabel="cell")
     axes.margins(x=0.01)
     axes.legend(
-        fontsize=8.5, handlelength=0.9, handletextpad=0.4, columnspacing=0.9, ncols=len(moments), borderaxespad=0.2,
+        fontsize=8.5, handlelength=0.9, handletextpad=0.4, columnspacing=0.9, ncols=len(moments) + 1, borderaxespad=0.2,
         loc="lower center", bbox_to_anchor=(0.5, 1.0),
     )  # fmt: skip
 
 
 def draw_images(
-    part: Any, found: Mapping[str, Quantity], times: np.ndarray, scenario: int, *, titled: bool = True
+    part: Any,
+    found: Mapping[str, Quantity],
+    times: np.ndarray,
+    scenario: int,
+    *,
+    titled: bool = True,
+    wanted: Wanted | None = None,
+    columns: int = 0,
 ) -> None:
-    """2-D fields at six times, first axis to the right, second upwards: a row for each label, one colour scale."""
+    """2-D fields at six times, first axis to the right, second upwards: a row for each label, one colour scale.
+
+    What the field should be at the end stands behind them, in a frame. With ``columns`` there is room for so many
+    panels, so that several of these stand below each other.
+    """
     first = next(iter(found.values()))
     moments = np.unique(np.linspace(0, len(first.values) - 1, 6).round().astype(int))
-    scale = shared_scale([quantity.values[:, scenario] for quantity in found.values()])
-    grid = part.subplots(len(found), len(moments), squeeze=False)
+    target = None if wanted is None else wanted.at(len(first.values) - 1)
+    shown = [quantity.values[:, scenario] for quantity in found.values()]
+    scale = colour_scale(shown[0]) if len(shown) == 1 else shared_scale(shown)
+    count = len(moments) + (target is not None)
+    grid = part.subplots(len(found), max(columns, count), squeeze=False)
+    for axes in grid[:, count:].flat:
+        axes.set_axis_off()
+    grid = grid[:, :count]
     for row, (label, quantity) in zip(grid, found.items(), strict=True):
-        for axes, k in zip(row, moments, strict=True):
-            image = axes.imshow(quantity.values[k, scenario].T, **scale)
+        panels = [quantity.values[k, scenario] for k in moments]
+        panels += [] if target is None else [target[scenario]]
+        for axes, panel in zip(row, panels, strict=True):
+            image = axes.imshow(panel.T, **scale)
             axes.grid(False)
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():
                 spine.set_visible(False)
+        if target is not None:
+            for spine in row[-1].spines.values():
+                spine.set(visible=True, color=INK, linewidth=1.6)
         row[0].set_ylabel(label)
-    for axes, k in zip(grid[0], moments, strict=True):
-        axes.set_title(f"t = {times[k]:.3g}", fontsize=10, fontweight="normal", loc="center")
+    titles = [f"t = {times[k]:.3g}" for k in moments] + ([] if target is None else ["target"])
+    for axes, title in zip(grid[0], titles, strict=True):
+        weight = "bold" if title == "target" else "normal"
+        axes.set_title(title, fontsize=10, fontweight=weight, loc="center")
     if titled:
         part.suptitle(first.name, x=0.012, ha="left", fontsize=11.5)
-    part.colorbar(image, ax=grid, pad=0.01, aspect=16 * len(found), shrink=0.9)
+    ends = extend_of(np.stack(shown), (scale["vmin"], scale["vmax"]))
+    if len(found) == 1:  # as high as the images
+        part.colorbar(image, cax=grid[0, -1].inset_axes((1.08, 0.0, 0.07, 1.0)), extend=ends)
+    else:
+        part.colorbar(image, ax=grid, pad=0.01, aspect=16 * len(found), shrink=0.9, extend=ends)

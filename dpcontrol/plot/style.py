@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,12 +89,10 @@ def as_svg(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def as_png(figure: Any, dpi: int = 150) -> bytes:
-    """The figure as PNG."""
-    buffer = io.BytesIO()
+def write(figure: Any, path: str | Path) -> None:
+    """Store a figure; the ending of the name says how (PNG, PDF, SVG)."""
     with styled():
-        figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
+        figure.savefig(path, dpi=150)
 
 
 def colours(labels: Sequence[str], greys: Sequence[str] = ()) -> dict[str, str]:
@@ -126,3 +125,13 @@ def _scale(low: float, high: float) -> dict[str, Any]:
     if high <= low:
         low, high = low - 0.5, high + 0.5
     return {"cmap": "viridis", "vmin": low, "vmax": high}
+
+
+def extend_of(values: np.ndarray, limits: tuple[float, float]) -> str:
+    """Which ends of a colour bar are pointed, because numbers lie beyond the scale by more than a hair."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "neither"
+    margin = 0.02 * (limits[1] - limits[0])
+    ends = finite.min() < limits[0] - margin, finite.max() > limits[1] + margin
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(ends, "neither")

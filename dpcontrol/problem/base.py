@@ -148,14 +148,20 @@ class Problem:
         With a prior it is minus the log-density of data and unknown (without Jacobian), split over the scenarios so
         that their sum is the whole.
         """
-        loss = roll(self, z, scenarios).loss
-        if self.prior is not None:
-            loss = loss - self.prior.log_density(z) / len(loss)
-        return loss
+        return self._with_prior(roll(self, z, scenarios).loss, z)
 
     def judge(self, z: Mapping[str, Tree]) -> Tensor:
         """Loss of each scenario on the plant, ``(scenarios,)``: what the answer is worth in the end."""
         return self.loss(z) if self.plant is None else roll(self, z, plant=True).loss
+
+    def score(self, z: Mapping[str, Tree]) -> tuple[Tensor, dict[str, float], Trajectory | None]:
+        """What :meth:`judge` and :meth:`metrics` say, in one rollout, and its trajectory if metrics asked for one."""
+        if not self.metric_functions:
+            return self.judge(z), {}, None
+        rolled = roll(self, z, plant=True, keep=True)
+        assert rolled.trajectory is not None
+        losses = rolled.loss if self.plant is not None else self._with_prior(rolled.loss, z)
+        return losses, _means(self.metric_samples(rolled.trajectory)), rolled.trajectory
 
     def residuals(self, z: Mapping[str, Tree], scenarios: Tensor | None = None) -> Tensor:
         """Residuals ``(scenarios, entries)``, whose sum of squares is the loss.
@@ -236,8 +242,7 @@ class Problem:
         if not self.metric_functions:
             return {}
         with torch.no_grad():
-            samples = self.metric_samples(self.simulate(z))
-        return {name: float(top.mean() / bottom.mean()) for name, (top, bottom) in samples.items()}
+            return _means(self.metric_samples(self.simulate(z)))
 
     # -- the same question, asked another way ------------------------------------------------------------------------
 
@@ -252,7 +257,14 @@ class Problem:
             raise UsageError(f"these scenarios lack {missing}, which the problem needs.")
         return replace(self, scenarios=scenarios)
 
+    def _with_prior(self, loss: Tensor, z: Mapping[str, Tree]) -> Tensor:
+        return loss if self.prior is None else loss - self.prior.log_density(z) / len(loss)
+
     def _prior(self) -> Prior:
         if self.prior is None:
             raise UsageError(f"{self.name} has no prior: pose it with inference_problem(..., prior=...).")
         return self.prior
+
+
+def _means(samples: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    return {name: float(top.mean() / bottom.mean()) for name, (top, bottom) in samples.items()}

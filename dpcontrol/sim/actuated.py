@@ -40,6 +40,10 @@ class Actuated(Wrapper):
     def dt(self) -> float:
         return self.inner.dt
 
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        return ()
+
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         return self.inner.step(state, self.force(control), coefficients, noise, t)
 

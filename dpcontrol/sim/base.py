@@ -41,6 +41,16 @@ class Simulator(abc.ABC):
         """Whether a gradient may be asked of it; a black box says no, and gradient-free strategies fit."""
         return True
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """What the entries of the state's last axis are, for pictures; empty where the state is a field."""
+        return ()
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The same for the control."""
+        return ()
+
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         """Refuse, in one sentence, data that the scheme cannot work with (an unstable ``dt``, say).
 
@@ -100,6 +110,14 @@ class Wrapper(Simulator):
     @property
     def differentiable(self) -> bool:
         return self.inner.differentiable
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.inner.state_names
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        return self.inner.control_names
 
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         self.inner.check(initial, self._without_added(parameters))

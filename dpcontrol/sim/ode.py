@@ -157,6 +157,14 @@ class ODE(Simulator):
     def parameters(self) -> Mapping[str, Value]:
         return self._system.parameters
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self._system.components
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        return self._system.inputs
+
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         """``initial``, its shape checked."""
         _require_last_axis("state", initial, self._system.components)

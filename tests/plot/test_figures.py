@@ -1,16 +1,18 @@
 """Figures: what is drawn of which trajectory, and that drawing changes nothing else."""
 
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
 import torch
 
 from dpcontrol.engine import Trajectory
-from dpcontrol.plot import solution_figure
+from dpcontrol.plot import Words, own_figure, solution_figure, wanted_quantities, write
 from dpcontrol.plot.beside import trajectory_figures
 from dpcontrol.plot.curves import Course, Level, Mark, convergence_figure, interval_figure, median_course
 from dpcontrol.plot.fields import IMAGE, LINES, PROFILE, quantities
-from dpcontrol.plot.style import PALETTE, as_png, as_svg, colours, shared_scale
+from dpcontrol.plot.style import PALETTE, as_svg, colours, extend_of, shared_scale
 
 HISTORY = {
     "simulated_steps": [10, 20, 30],
@@ -50,17 +52,48 @@ def test_what_a_state_is_drawn_as(shape: tuple[int, ...], kinds: list[str]) -> N
 
 @pytest.mark.parametrize("shape", [(), (2,), (40,), (16, 12)])
 @pytest.mark.parametrize("history", [HISTORY, {}])
-def test_a_solution_figure_for_every_kind(shape: tuple[int, ...], history: dict[str, list[float]]) -> None:
+def test_a_solution_figure_for_every_kind(
+    shape: tuple[int, ...], history: dict[str, list[float]], tmp_path: Path
+) -> None:
     before = dict(matplotlib.rcParams)
-    figure = solution_figure(trajectory(*shape, control=shape != (2,)), history, title="a title")
-    assert as_png(figure, dpi=50).startswith(b"\x89PNG")
+    found = trajectory(*shape, control=shape != (2,))
+    wanted = wanted_quantities("['u']", (10,), 0.5 * found.states["u"][-1:])
+    figure = solution_figure(found, history, words=Words("a title", "a subtitle"), wanted=wanted)
+    write(figure, tmp_path / "solution.png")
+    assert (tmp_path / "solution.png").read_bytes().startswith(b"\x89PNG")
     assert dict(matplotlib.rcParams) == before
-    assert all(axes.has_data() for axes in figure.findobj(matplotlib.axes.Axes))  # no empty panels
+    shown = {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    assert {"a title", "a subtitle", "target"} <= shown
+    panels = [axes for axes in figure.findobj(matplotlib.axes.Axes) if axes.axison]
+    assert all(axes.has_data() for axes in panels)
 
 
 def test_a_diverged_trajectory_is_still_drawn() -> None:
     states = torch.full((11, 2, 40), float("nan"))
-    as_png(solution_figure(Trajectory(states, None, TIMES), HISTORY), dpi=50)
+    as_svg(solution_figure(Trajectory(states, None, TIMES), HISTORY))
+
+
+def test_lines_have_the_names_of_what_they_are() -> None:
+    figure = solution_figure(
+        trajectory(2), HISTORY, words=Words(states=("angle", "speed"), controls=("a", "b"))
+    )
+    labels = {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    assert {"angle", "speed", "a", "b"} <= labels
+
+
+def test_a_figure_of_the_problem_that_fails_says_so() -> None:
+    def draw(figure: object, solutions: object) -> None:
+        raise KeyError("no such scene")
+
+    figure = own_figure("scenes", draw, {})
+    assert "'scenes' of the problem failed: KeyError" in figure.texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"), [(0, 1, "neither"), (-1, 1, "min"), (0, 2, "max"), (-1, 2, "both")]
+)
+def test_colour_bars_say_where_numbers_leave_the_scale(low: float, high: float, ends: str) -> None:
+    assert extend_of(np.array([low, high, np.nan]), (0.0, 1.0)) == ends
 
 
 @pytest.mark.parametrize("shape", [(), (40,), (16, 12)])
