@@ -1,7 +1,7 @@
-"""Whole runs through a kernel: one autograd Function around the loop, raw calls inside, no graph of any step.
+"""Runs through a kernel: one autograd Function around a whole loop, or around one step of a loop that must stop there.
 
-The eager definition stays the reference: second derivatives, forward mode and every ``torch.func`` transform go through
-it, so that all of them work as if there were no kernel.
+Raw calls inside, no graph of any step. The eager definition stays the reference: second derivatives, forward mode and
+every ``torch.func`` transform go through it, so that all of them work as if there were no kernel.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Run:
         state, inputs, coefficients = (make(part) for make, part in zip(self.build, parts, strict=True))
         return state, inputs, coefficients
 
+    def raw(self, tensors: tuple[Tensor, ...]) -> Tree:
+        """The states by the kernel."""
+        state, inputs, coefficients = self.trees(tuple(leaf.detach() for leaf in tensors))
+        return self.kernel.run(state, inputs, coefficients, self.steps, self.first)
+
     def eager(self, state: Tree, inputs: Tree, coefficients: Tree) -> Tree:
         """The states by the eager definition."""
         rows = tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * self.steps
@@ -70,7 +75,15 @@ def run_fused(
     tensors = tuple(leaf for part in flat for leaf in part)
     if not is_plain(tensors):
         return run.eager(state, inputs, coefficients)
+    if not torch.is_grad_enabled():
+        return run.raw(tensors)
     return build[0](_Fused.apply(run, *tensors))
+
+
+def run_fused_step(kernel: Kernel, step: Step, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+    """One step ``x_{k+1}``, leaves ``(scenarios, ...)``, differentiable; ``row`` is its pair ``(control, noise)``."""
+    inputs = tree.map(lambda leaf: leaf[None], row)
+    return tree.map(lambda leaf: leaf[0], run_fused(kernel, step, state, inputs, coefficients, 1, first=k))
 
 
 def is_plain(tensors: Any) -> bool:
@@ -88,9 +101,7 @@ def is_plain(tensors: Any) -> bool:
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
-        state, inputs, coefficients = run.trees(tensors)
-        states = run.kernel.run(state, inputs, coefficients, run.steps, run.first)
-        return tuple(tree.leaves(states))
+        return tuple(tree.leaves(run.raw(tensors)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -114,7 +125,7 @@ class _Fused(torch.autograd.Function):
             return (None, *_through_eager(run, tensors, above, needed))
         a, b = run.counts
         wanted = Wanted(any(needed[a : a + b]), any(needed[a + b :]))
-        state, inputs, coefficients = run.trees(tensors)
+        state, inputs, coefficients = run.trees(tuple(leaf.detach() for leaf in tensors))
         found = run.kernel.pull(
             state, run.build[0](states), inputs, coefficients, run.build[0](above), wanted, run.first
         )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.fused import Step, run_fused
-from dpcontrol.engine.gradients import GradientMode
+from dpcontrol.engine.fused import Step, is_plain, run_fused, run_fused_step
+from dpcontrol.engine.gradients import Full, GradientMode
 from dpcontrol.engine.memory import keeps_all_states
 from dpcontrol.engine.scan import scan
 from dpcontrol.kernels import Kernel
@@ -90,9 +90,10 @@ def rollout(
     values = parameter_values(simulator, parameters or {}, like=state)
     coefficients = simulator.prepare(values, scenario or {})
 
+    step = stepper(simulator)
+
     def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
-        control, disturbance = row if row is not None else (None, None)
-        carry = simulator.step(carry, control, constants, disturbance, k * simulator.dt)
+        carry = step(carry, row if row is not None else (None, None), constants, k)
         return carry, carry
 
     start = simulator.start(state, values)
@@ -116,14 +117,38 @@ def eager_step(simulator: Steps) -> Step:
     return step
 
 
+def stepper(simulator: Steps) -> Step:
+    """The step by the simulator's kernel where it has one, else the eager one: for loops that stop at each step."""
+    eager = eager_step(simulator)
+
+    def step(state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        control, noise = row
+        kernel = simulator.kernel(state, control, noise, coefficients)
+        if kernel is None:
+            return eager(state, row, coefficients, k)
+        return run_fused_step(kernel, eager, state, row, coefficients, k)
+
+    return step
+
+
 def whole_run_kernel(
     simulator: Steps, start: Tree, inputs: Tree, coefficients: Tree, steps: int, mode: GradientMode | None
 ) -> Kernel | None:
-    """The kernel for a run of which all states are kept: if there is one, and if the mode allows it."""
-    if steps == 0 or not (mode is None or keeps_all_states(mode, start, steps)):
+    """The kernel for a run of which all states are kept: if there is one, and if the mode allows it.
+
+    Transforms go through the eager definition, which under stored states has a loop of its own.
+    """
+    mode = Full() if mode is None else mode
+    if steps == 0 or not keeps_all_states(mode, start, steps):
+        return None
+    if not isinstance(mode, Full) and not is_plain(_tensors((start, inputs, coefficients))):
         return None
     control, noise = tree.map(lambda leaf: leaf[0], inputs)
     return simulator.kernel(start, control, noise, coefficients)
+
+
+def _tensors(value: Tree) -> list[Tensor]:
+    return tree.split_tensors(value)[0]
 
 
 def prepend(first: Tree, rest: Tree) -> Tree:

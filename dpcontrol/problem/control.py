@@ -17,6 +17,7 @@ from dpcontrol.problem.base import Constraint, Metric, PlotFunction, Problem
 from dpcontrol.problem.objective import Objective, Setting
 from dpcontrol.problem.probe import probe
 from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.settling import settled
 from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.unknown import Law, Slot, Unknown
 from dpcontrol.results import UsageError
@@ -116,7 +117,7 @@ def control_problem(
     if problem.free_steps < 1 and "control" in slots.names:
         raise UsageError(f"a control needs at least one free step; horizon {steps} leaves none: lengthen it.")
     probe(problem)
-    return problem
+    return settled(problem)
 
 
 def _check_words(

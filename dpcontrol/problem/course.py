@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.trajectory import parameter_values
+from dpcontrol.engine.trajectory import parameter_values, stepper
 from dpcontrol.problem import objective as folds
-from dpcontrol.problem.objective import Closing, Frame, Moment, Objective
+from dpcontrol.problem.objective import Closing, Frame, Objective
+from dpcontrol.problem.path import Moment
 from dpcontrol.problem.unknown import Inputs
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -48,9 +49,11 @@ class Course:
 
     def free_step(self, position: Position, noise: Tree) -> Tree:
         """The next state under a zero control of the state's shape (closing controls act on every entry)."""
-        t = position.k * self.simulator.dt
-        nothing = tree.map(torch.zeros_like, position.state)
-        return self.simulator.step(position.state, nothing, self.coefficients, noise, t)
+        return self.after(position, tree.map(torch.zeros_like, position.state), noise)
+
+    def after(self, position: Position, control: Tree, noise: Tree) -> Tree:
+        """The next state, by the simulator's kernel where it has one."""
+        return stepper(self.simulator)(position.state, (control, noise), self.coefficients, position.k)
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,7 @@ def step(course: Course, position: Position, control: Tree, noise: Tree) -> tupl
     """One step under a control: the next position, and the stage cost ``(scenarios,)`` at the present one."""
     moment = course.moment(position.state, control, position.k)
     memories, cost = folds.advance(course.objective, position.memories, moment, course.frame)
-    state = course.simulator.step(position.state, control, course.coefficients, noise, moment.t)
-    return Position(state, memories, position.k + 1), cost
+    return Position(course.after(position, control, noise), memories, position.k + 1), cost
 
 
 def close(course: Course, position: Position, noise: Tree) -> tuple[Position, Tree, Tensor | None]:

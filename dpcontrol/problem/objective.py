@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,17 +16,9 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.problem.path import Moment, Path
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
-
-
-class Moment(NamedTuple):
-    """Where a rollout stands: state ``(scenarios, ...)``, control (``None`` behind the last step), step, time."""
-
-    state: Tree
-    control: Tree
-    k: int
-    t: float
 
 
 class Frame(NamedTuple):
@@ -99,6 +91,25 @@ class Term(Objective):
     def finish(self, memory: Tree, moment: Moment, frame: Frame) -> Tensor | None:
         """Cost ``(scenarios,)`` at the last state."""
 
+    def along(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        """Memory and cost ``(scenarios,)`` of all stages of a path: what :meth:`stage` gives one after the other.
+
+        Terms that can be evaluated over all steps together do so; for any other this default is right.
+        """
+        return self._one_by_one(memory, path, frame)
+
+    def settled(self, paths: Sequence[Path], frame: Frame) -> Term:
+        """The term, knowing whether its user functions may see all steps together; asked once, with paths to try."""
+        return self
+
+    def _one_by_one(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        costs = []
+        for moment in path.moments():
+            memory, cost = self.stage(memory, moment, frame)
+            if cost is not None:
+                costs.append(cost)
+        return memory, torch.stack(costs).sum(0) if costs else None
+
 
 class Squares(Term):
     """A term that is the plain sum of squares of residuals."""
@@ -106,6 +117,15 @@ class Squares(Term):
     @abc.abstractmethod
     def residuals(self, moment: Moment, frame: Frame, *, last: bool) -> Tree:
         """A tree of residuals ``(scenarios, ...)``, or ``None``, at a stage or at the last state."""
+
+    def residuals_along(self, path: Path, frame: Frame) -> Tree:
+        """The residuals of all stages of a path, leaves ``(steps, scenarios, ...)``, or ``None``."""
+        found = [self.residuals(moment, frame, last=False) for moment in path.moments()]
+        there = [residuals for residuals in found if tree.leaves(residuals)]
+        return tree.stack(there) if there else None
+
+    def along(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        return memory, _sum_squares_along(self.residuals_along(path, frame))
 
     def stage(self, memory: Tree, moment: Moment, frame: Frame) -> tuple[Tree, Tensor | None]:
         return memory, sum_squares(self.residuals(moment, frame, last=False))
@@ -135,6 +155,12 @@ def sum_squares(residuals: Tree) -> Tensor | None:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def _sum_squares_along(residuals: Tree) -> Tensor | None:
+    """Sum of squares per scenario of leaves ``(steps, scenarios, ...)``."""
+    parts = [leaf.square().sum([i for i in range(leaf.ndim) if i != 1]) for leaf in tree.leaves(residuals)]
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0] if parts else None
 
 
 def bind(objective: Objective, setting: Setting) -> tuple[Sum, Data]:
@@ -167,6 +193,24 @@ def advance(
     return tuple(after), total
 
 
+def along(
+    objective: Objective, memories: tuple[Tree, ...], path: Path, frame: Frame
+) -> tuple[tuple[Tree, ...], Tensor | None]:
+    """Memories and weighted cost ``(scenarios,)`` of all stages of a path."""
+    total: Tensor | None = None
+    after = []
+    for (weight, term), memory in zip(objective.terms, memories, strict=True):
+        memory, cost = term.along(memory, path, frame)
+        after.append(memory)
+        total = _plus(total, weight, cost)
+    return tuple(after), total
+
+
+def settled(objective: Objective, paths: Sequence[Path], frame: Frame) -> Sum:
+    """The objective with every term settled on how it is evaluated along a path."""
+    return Sum(tuple((weight, term.settled(paths, frame)) for weight, term in objective.terms))
+
+
 def complete(objective: Objective, memories: tuple[Tree, ...], moment: Moment, frame: Frame) -> Tensor | None:
     """Weighted cost ``(scenarios,)`` at the last state."""
     total: Tensor | None = None
@@ -187,6 +231,16 @@ def residual_rows(objective: Objective, moment: Moment, frame: Frame, *, last: b
         if isinstance(term, Squares):
             found = tree.leaves(term.residuals(moment, frame, last=last))
             rows += [math.sqrt(weight) * leaf.reshape(len(leaf), -1) for leaf in found]
+    return rows
+
+
+def residuals_along(objective: Objective, path: Path, frame: Frame) -> list[Tensor]:
+    """Residuals of all stages of a path, scaled by the roots of the weights, each ``(scenarios, entries)``."""
+    rows = []
+    for weight, term in objective.terms:
+        if isinstance(term, Squares):
+            found = tree.leaves(term.residuals_along(path, frame))
+            rows += [math.sqrt(weight) * leaf.transpose(0, 1).flatten(1) for leaf in found]
     return rows
 
 

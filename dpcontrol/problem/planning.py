@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import Auto, Checkpointed, Full, GradientMode
-from dpcontrol.engine.memory import available_bytes, full_bytes, physical_bytes, stored
-from dpcontrol.engine.scan import unbound
+from dpcontrol.engine.memory import MEASURED_STEPS, SavedBytes, available_bytes, physical_bytes, stored
 from dpcontrol.engine.schedule import plan
 from dpcontrol.problem.base import Problem, View
-from dpcontrol.problem.rolling import open_loop
+from dpcontrol.problem.course import Course
+from dpcontrol.problem.rolling import Loop, free_steps, open_loop
+from dpcontrol.problem.stretches import kernel_ahead
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -90,15 +92,17 @@ def plan_gradient(problem: Problem, z: Tree = None) -> GradientPlan:
     sought = tree.map(
         lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), z or problem.start()
     )
-    _, loop, _ = open_loop(problem, sought)
-    rows = unbound(loop.inputs, loop.steps)
+    course, loop, _ = open_loop(problem, sought)
     state = [leaf for leaf in tree.leaves(loop.carry) if isinstance(leaf, torch.Tensor)]
     size, steps = physical_bytes(state), loop.steps
-    whole = full_bytes(loop.body, loop.carry, rows, loop.constants) if steps else 0
-    one = whole - full_bytes(loop.body, loop.carry, rows[:-1], loop.constants) if steps > 1 else whole
+    whole, one = _kept_by_full(course, loop)
     available = available_bytes(state[0].device)
 
     def cost(mode: GradientMode) -> GradientCost:
+        by_kernel = loop.open and kernel_ahead(course, loop, mode) is not None
+        if by_kernel and not isinstance(mode, Full):
+            held = physical_bytes(tree.split_tensors(loop.carry[0])[0])
+            return GradientCost(mode, steps * held, steps, steps)
         if isinstance(mode, Auto):
             room = mode.room(lambda: available)
             return cost(Full() if whole <= room or steps <= 1 else stored(room, size, steps))
@@ -119,6 +123,22 @@ def plan_gradient(problem: Problem, z: Tree = None) -> GradientPlan:
         tuple(cost(mode) for mode in (Full(), Checkpointed(), few)),
         cost(problem.gradient),
     )
+
+
+def _kept_by_full(course: Course, loop: Loop) -> tuple[int, int]:
+    """Bytes that the whole loop keeps under :class:`Full`, and those of one step: measured on its first steps."""
+    if not loop.steps:
+        return 0, 0
+    beside = [
+        leaf for leaf in tree.leaves((loop.carry, loop.inputs, loop.constants)) if isinstance(leaf, Tensor)
+    ]
+    totals = []
+    for steps in sorted({min(MEASURED_STEPS, loop.steps), max(min(MEASURED_STEPS, loop.steps) - 1, 1)}):
+        with torch.enable_grad(), SavedBytes(beside) as saved:
+            free_steps(course, loop.shortened(steps), Full(), keep=False, residuals=False)
+        totals.append((steps, saved.total))
+    one = totals[-1][1] - totals[0][1] if len(totals) > 1 else totals[0][1]
+    return totals[-1][1] + one * (loop.steps - totals[-1][0]), one
 
 
 def in_words(size: float) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.gradients import GradientMode
-from dpcontrol.engine.scan import Body, scan
+from dpcontrol.engine.gradients import Auto, GradientMode
+from dpcontrol.engine.memory import choose
+from dpcontrol.engine.scan import Body, scan, unbound
 from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.objective import Frame, Objective
 from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.stretches import Ran, kernel_ahead, run_stretches
 from dpcontrol.problem.unknown import Inputs, Law, Unknown
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -72,7 +74,8 @@ def open_problem(
 class Loop:
     """The free steps of a problem, ready to be run: arguments of :func:`dpcontrol.engine.scan.scan`.
 
-    The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``.
+    The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``. ``open`` is whether all controls are
+    known beforehand.
     """
 
     body: Body
@@ -80,6 +83,11 @@ class Loop:
     inputs: Tree
     steps: int
     constants: Tree
+    open: bool
+
+    def shortened(self, steps: int) -> Loop:
+        """Its first steps alone."""
+        return replace(self, inputs=tree.map(lambda leaf: leaf[:steps], self.inputs), steps=steps)
 
 
 def open_loop(
@@ -120,7 +128,29 @@ def open_loop(
 
     rows = controls, *(tree.map(lambda leaf: leaf[:steps], value) for value in (noise, nudges))
     carry = position.state, position.memories, courses.total(like=position.state)
-    return course, Loop(body, carry, rows, steps, course.constants()), noise
+    ahead = not closed_loop and nudges is None
+    return course, Loop(body, carry, rows, steps, course.constants(), ahead), noise
+
+
+def free_steps(course: Course, loop: Loop, mode: GradientMode, *, keep: bool, residuals: bool) -> Ran:
+    """Run the free steps: in stretches with costs over whole stretches where the mode allows it, else step by step."""
+    if (
+        torch.is_grad_enabled()
+        and isinstance(mode, Auto)
+        and (not loop.open or kernel_ahead(course, loop, mode) is None)
+    ):
+        rows = unbound(loop.inputs, loop.steps)
+        mode = choose(mode, loop.body, loop.carry, rows, loop.constants)
+    found = run_stretches(course, loop, mode, keep=keep, residuals=residuals) if loop.open else None
+    if found is not None:
+        return found
+    carry, kept = scan(
+        loop.body, loop.carry, loop.inputs, loop.steps, constants=loop.constants, gradient=mode
+    )
+    path, stage_rows = kept if kept is not None else (None, None)
+    rows = [row.transpose(0, 1).reshape(len(carry[2]), -1) for row in stage_rows or []]
+    states, acted = path if path is not None else (None, None)
+    return Ran(carry, states, acted, rows)
 
 
 def roll(
@@ -148,15 +178,11 @@ def roll(
     course, loop, noise = open_loop(
         problem, z, scenarios, plant=plant, keep=keep, residuals=residuals, law=law, nudges=nudges
     )
-    steps, (start, _, zero) = loop.steps, loop.carry
-    carry, kept = scan(
-        loop.body, loop.carry, loop.inputs, steps, constants=loop.constants, gradient=problem.gradient
-    )
-    carry = _moved(carry[0], tree.map(lambda leaf: leaf[steps], nudges)), *carry[1:]
-    position, loss = Position(carry[0], carry[1], steps), carry[2]
-    path, stage_rows = kept if kept is not None else (None, None)
-    rows = [row.transpose(0, 1).reshape(len(zero), -1) for row in stage_rows or []]
-    states, acted = path if path is not None else (None, None)
+    steps, start = loop.steps, loop.carry[0]
+    ran = free_steps(course, loop, problem.gradient, keep=keep, residuals=residuals)
+    end = _moved(ran.carry[0], tree.map(lambda leaf: leaf[steps], nudges))
+    position, loss = Position(end, ran.carry[1], steps), ran.carry[2]
+    states, acted, rows = ran.states, ran.controls, list(ran.rows)
     if course.closing is not None:
         last_noise = tree.map(lambda leaf: leaf[steps], noise)
         before = position

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dpcontrol import tree
@@ -18,7 +19,6 @@ from dpcontrol.problem.objective import (
     Closing,
     Data,
     Frame,
-    Moment,
     Objective,
     Selector,
     Setting,
@@ -27,6 +27,8 @@ from dpcontrol.problem.objective import (
     _identity,
     lift,
 )
+from dpcontrol.problem.path import Moment, Path
+from dpcontrol.problem.together import agree, sees_together
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -145,6 +147,9 @@ class Reach(Squares):
             return None
         return tree.map(lambda x, y: x - y, self.of(moment.state), frame.scenario[self.target])
 
+    def residuals_along(self, path: Path, frame: Frame) -> Tree:
+        return None
+
 
 @dataclass(frozen=True)
 class Effort(Squares):
@@ -152,6 +157,9 @@ class Effort(Squares):
 
     def residuals(self, moment: Moment, frame: Frame, *, last: bool) -> Tree:
         return None if last else moment.control
+
+    def residuals_along(self, path: Path, frame: Frame) -> Tree:
+        return path.controls
 
 
 @dataclass(frozen=True)
@@ -174,6 +182,9 @@ class Penalty(Squares):
             lambda leaf: leaf if leaf.ndim and len(leaf) == count else leaf.expand(count, *leaf.shape), found
         )
 
+    def residuals_along(self, path: Path, frame: Frame) -> Tree:
+        return None
+
 
 @dataclass(frozen=True)
 class Track(Squares):
@@ -182,10 +193,20 @@ class Track(Squares):
     data: Any
     steps: tuple[int, ...] | None
     of: Selector
+    at_once: bool = False
 
     def bind(self, setting: Setting) -> tuple[Term, Data]:
         name, data = _lift_rows(setting, self.data, self.steps, self.of)
-        return Track(name, self.steps, self.of), data
+        return Track(name, self.steps, self.of, self.of is _identity), data
+
+    def settled(self, paths: Sequence[Path], frame: Frame) -> Term:
+        return replace(self, at_once=all(sees_together(self.of, path) for path in paths))
+
+    def residuals_along(self, path: Path, frame: Frame) -> Tree:
+        if not self.at_once:
+            return super().residuals_along(path, frame)
+        found = _compared(self.data, self.steps, self.of, path, frame)
+        return None if found is None else tree.map(lambda x, y: x - y, *found)
 
     def residuals(self, moment: Moment, frame: Frame, *, last: bool) -> Tree:
         row = _row(self.steps, moment.k)
@@ -203,10 +224,23 @@ class Misfit(Term):
     noise: NoiseModel
     steps: tuple[int, ...] | None
     of: Selector
+    at_once: bool = False
 
     def bind(self, setting: Setting) -> tuple[Term, Data]:
         name, data = _lift_rows(setting, self.data, self.steps, self.of)
         return Misfit(name, self.noise, self.steps, self.of), data
+
+    def settled(self, paths: Sequence[Path], frame: Frame) -> Term:
+        return replace(self, at_once=all(sees_together(self.of, path) for path in paths))
+
+    def along(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        if not self.at_once:
+            return self._one_by_one(memory, path, frame)
+        found = _compared(self.data, self.steps, self.of, path, frame)
+        if found is None:
+            return memory, None
+        prediction, data = (tree.ravel(part, batch=2) for part in found)
+        return memory, -self.noise.log_density(data, prediction, frame.z).sum((0, 2))
 
     def log_likelihood(self, moment: Moment, frame: Frame) -> Tensor | None:
         """Log-density of each measurement at this step, ``(scenarios, measurements)``."""
@@ -231,12 +265,35 @@ class Cost(Term):
 
     stage_cost: Callable[..., Tensor] | None
     terminal_cost: Callable[..., Tensor] | None
+    at_once: bool = False
+
+    def settled(self, paths: Sequence[Path], frame: Frame) -> Term:
+        at_once = replace(self, at_once=True)
+        return at_once if all(agree(self, at_once, path, frame) for path in paths) else self
+
+    def along(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        if self.stage_cost is None:
+            return memory, None
+        if not self.at_once:
+            return self._one_by_one(memory, path, frame)
+        like = tree.leaves(path.states)[0]
+        steps = torch.arange(path.first, path.first + path.length, dtype=like.dtype, device=like.device)
+        # not one flat batch: in such a function a time of one number per step would meet the axes of a state
+        axis = 0 if tree.leaves(path.controls) else None
+        found = torch.func.vmap(lambda x, u, t: self._at(Moment(x, u, path.first, t), frame), (0, axis, 0))(
+            path.states, path.controls, steps * path.dt
+        )
+        return memory, found.sum(0)
 
     def stage(self, memory: Tree, moment: Moment, frame: Frame) -> tuple[Tree, Tensor | None]:
         if self.stage_cost is None:
             return memory, None
+        return memory, self._at(moment, frame)
+
+    def _at(self, moment: Moment, frame: Frame) -> Tensor:
+        assert self.stage_cost is not None
         found = _call(self.stage_cost, frame, moment.state, moment.control, moment.t)
-        return memory, _per_scenario(found, moment.state, "stage(state, control, t)")
+        return _per_scenario(found, moment.state, "stage(state, control, t)")
 
     def finish(self, memory: Tree, moment: Moment, frame: Frame) -> Tensor | None:
         if self.terminal_cost is None:
@@ -261,6 +318,24 @@ class Fold(Term):
 
     def finish(self, memory: Tree, moment: Moment, frame: Frame) -> Tensor | None:
         return _per_scenario(self.end(memory, moment.state), moment.state, "finish(memory, state)")
+
+
+def _compared(
+    name: str, steps: tuple[int, ...] | None, of: Selector, path: Path, frame: Frame
+) -> tuple[Tree, Tree] | None:
+    """What is predicted and what was measured along a path, ``(steps, scenarios, ...)``; ``None`` for nothing."""
+    inside = range(path.first, path.first + path.length)
+    if steps is None:
+        data = tree.map(lambda leaf: leaf[:, inside.start : inside.stop], frame.scenario[name])
+        states = path.states
+    else:
+        rows = [row for row, k in enumerate(steps) if k in inside]
+        if not rows:
+            return None
+        data = tree.map(lambda leaf: torch.stack([leaf[:, row] for row in rows], 1), frame.scenario[name])
+        states = path.select([steps[row] - path.first for row in rows])
+    seen = states if of is _identity else path.over_scenarios(of, states)
+    return seen, tree.map(lambda leaf: leaf.transpose(0, 1), data)
 
 
 def _call(function: Callable[..., Tensor], frame: Frame, *arguments: Any) -> Tensor:
