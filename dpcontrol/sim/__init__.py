@@ -7,6 +7,7 @@ from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
+from dpcontrol.sim.flow import IncompressibleFlow
 from dpcontrol.sim.function import FunctionSimulator, Steady
 from dpcontrol.sim.gray_scott import GrayScott
 from dpcontrol.sim.grid import Grid
@@ -16,6 +17,7 @@ from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
 from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
 from dpcontrol.sim.lotka_volterra import LotkaVolterra
+from dpcontrol.sim.obstacle import Disc
 from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
 from dpcontrol.sim.pendulum import Pendulum
 from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, VERLET, Partitioned, Tableau
@@ -40,6 +42,7 @@ __all__ = [
     "Actuated",
     "AdvectionDiffusion",
     "CartPole",
+    "Disc",
     "DiscreteLinear",
     "ExponentialScheme",
     "FiniteVolumeBurgers",
@@ -51,6 +54,7 @@ __all__ = [
     "GrayScott",
     "Grid",
     "HybridSimulator",
+    "IncompressibleFlow",
     "Inflow",
     "KuramotoSivashinsky",
     "LinearSystem",
