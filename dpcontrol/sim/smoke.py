@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, align, require_positive
+from dpcontrol.sim.carried import is_compiled_for
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.smoke_kernel import SmokeKernel
 from dpcontrol.sim.staggered import (
     SCHEMES,
     Faces,
@@ -166,6 +169,14 @@ class Smoke(Simulator):
             pushed.append(moved if force is None else moved + to_faces(force, axis, grid))
         free = projected(tuple(pushed), grid, coefficients["solver"])
         return {"marker": marker, **dict(zip(self.names, free, strict=True))}
+
+    def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
+        if not is_compiled_for(state, control, coefficients["lift"], coefficients["inflow"]):
+            return None
+        if control is not None and tuple(control.shape[1:]) != (len(self.grid.cells), *self.grid.cells):
+            return None  # the eager step says what is wrong
+        return SmokeKernel(self.grid, self.dt, self.names, self.marker_scheme, self.velocity_scheme)
 
     def _force(self, lift: Tensor | None, control: Tensor | None, axis: int) -> Tensor | None:
         """Lift and control along an axis, times ``dt``, in the cell centres."""

@@ -57,9 +57,12 @@ def with_walls(component: Tensor, axis: int, grid: Grid) -> Tensor:
 
 def to_centres(velocity: Faces, grid: Grid) -> Faces:
     """Every component in the cell centres, the mean of two faces; second order."""
-    return tuple(
-        _mean_of_neighbours(with_walls(part, axis, grid), axis + 1) for axis, part in enumerate(velocity)
-    )
+    return tuple(to_cells(part, axis, grid) for axis, part in enumerate(velocity))
+
+
+def to_cells(component: Tensor, axis: int, grid: Grid) -> Tensor:
+    """One component in the cell centres; the adjoint of :func:`to_faces`."""
+    return _mean_of_neighbours(with_walls(component, axis, grid), axis + 1)
 
 
 def to_faces(field: Tensor, axis: int, grid: Grid) -> Tensor:
@@ -145,7 +148,7 @@ def lookup(displacement: Sequence[Tensor], shape: Sequence[int], beyond: Beyond)
 
 def corner_values(field: Tensor, where: Lookup, beyond: Beyond) -> Tensor:
     """The values at the corners around each point, ``(scenarios, corners, *shape)``; the last axis varies fastest."""
-    row = _extended(field, beyond).flatten(1)
+    row = extended(field, beyond).flatten(1)
     offsets = [0]
     for axis in range(len(where.padded)):
         stride = 1
@@ -269,7 +272,7 @@ def _around(axis: int, ndim: int, width: int) -> list[int]:
     return pads
 
 
-def _extended(field: Tensor, beyond: Beyond) -> Tensor:
+def extended(field: Tensor, beyond: Beyond) -> Tensor:
     """Two ghost points on each side of every axis."""
     if all(pair == ("zero", "zero") for pair in beyond):
         return torch.constant_pad_nd(field, [2, 2] * len(beyond))

@@ -8,9 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, require_positive
+from dpcontrol.sim.carried import is_compiled_for
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.smoke_kernel import StirringKernel
 from dpcontrol.sim.staggered import (
     SCHEMES,
     Faces,
@@ -119,6 +122,14 @@ class Stirring(Simulator):
         travelled = [part * factor for part, factor in zip(centred, self._scale, strict=True)]
         marker = SCHEMES[self.scheme](state["marker"], travelled, beyond_centres(self.grid))
         return {"marker": marker, "velocity_x": velocity[0], "velocity_y": velocity[1]}
+
+    def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
+        if control is None or not is_compiled_for(state, control):
+            return None
+        if tuple(control.shape[1:]) != self.corners:
+            return None  # the eager step says what is wrong
+        return StirringKernel(self.grid, self.dt, self.scheme)
 
     def velocity(self, control: Tensor | None) -> Faces:
         """The velocity of a potential on the free faces."""
