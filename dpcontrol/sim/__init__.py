@@ -24,6 +24,7 @@ from dpcontrol.sim.schemes import EULER, HEUN, MIDPOINT, RK4, SYMPLECTIC_EULER, 
 from dpcontrol.sim.schroedinger import Schroedinger
 from dpcontrol.sim.sides import FixedFlux, FixedValue, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from dpcontrol.sim.smoke import Smoke
+from dpcontrol.sim.steady_diffusion import steady_diffusion
 from dpcontrol.sim.stirring import Stirring
 from dpcontrol.sim.van_der_pol import VanDerPol
 from dpcontrol.sim.vorticity import VorticityFlow
@@ -80,4 +81,5 @@ __all__ = [
     "Wave",
     "align",
     "interpolate",
+    "steady_diffusion",
 ]
