@@ -12,6 +12,10 @@ class UsageError(ValueError):
     """A call that cannot work. Its one sentence says what was found, what was expected and what to do."""
 
 
+class SimulationFailed(UsageError):
+    """Somebody else's simulator crashed, hung or answered nonsense: at the door an exception, in a search a status."""
+
+
 GOOD = ("converged", "target reached")
 ENDED = ("budget spent", "iterations spent", "interrupted", "stopped", "scored")
 FAILED = ("diverged", "stalled", "failed")

@@ -122,18 +122,37 @@ def unravel(vector: Tensor, like: Tree, batch: int = 0) -> Tree:
     return pytree.tree_unflatten(rebuilt, structure)
 
 
+@dataclasses.dataclass(frozen=True)
+class Shell:
+    """A tree without its tensors; two are equal where the trees differ in their tensors only.
+
+    It can be a key as long as what is left in it (numbers, names) can.
+    """
+
+    structure: Any
+    others: tuple[Any, ...]
+    places: tuple[int, ...]
+
+    def fill(self, tensors: Any) -> Tree:
+        """The same tree around other tensors (or whatever stands for them)."""
+        filled = list(self.others)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            filled[place] = tensor
+        return pytree.tree_unflatten(filled, self.structure)
+
+
+def shell(tree: Tree) -> tuple[list[Tensor], Shell]:
+    """The tensors of a tree, and what is left without them."""
+    flat, structure = pytree.tree_flatten(tree)
+    places = tuple(i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor))
+    others = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in flat)
+    return [flat[i] for i in places], Shell(structure, others, places)
+
+
 def split_tensors(tree: Tree) -> tuple[list[Tensor], Callable[[Any], Tree]]:
     """The tensors of a tree, and the function that builds the same tree around others; all else is kept as it is."""
-    flat, structure = pytree.tree_flatten(tree)
-    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
-
-    def build(tensors: Any) -> Tree:
-        filled = list(flat)
-        for place, tensor in zip(places, tensors, strict=True):
-            filled[place] = tensor
-        return pytree.tree_unflatten(filled, structure)
-
-    return [flat[i] for i in places], build
+    tensors, rest = shell(tree)
+    return tensors, rest.fill
 
 
 def size(tree: Tree) -> int:

@@ -36,7 +36,7 @@ class FunctionSimulator(Simulator):
     keywords: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keywords", _wanted_keywords(self.function))
+        object.__setattr__(self, "keywords", wanted_keywords(self.function))
 
     @property
     def parameters(self) -> Mapping[str, Value]:
@@ -56,11 +56,13 @@ class Steady(Simulator):
 
     Used with ``horizon=0``: the only state of the trajectory is the solution. ``solve`` takes a dict of tensors
     (those sought, those given by the problem, and per-scenario ones of the same names) and returns a tree of leaves
-    ``(scenarios, ...)``, or ``(1, ...)`` where all scenarios are alike.
+    ``(scenarios, ...)``, or ``(1, ...)`` where all scenarios are alike. ``differentiable=False`` declares a black
+    box.
     """
 
     solve: Callable[[Mapping[str, Tensor]], Tree]
     defaults: Mapping[str, Value] = field(default_factory=dict)
+    differentiable: bool = True
 
     @property
     def dt(self) -> float:
@@ -81,7 +83,7 @@ class Steady(Simulator):
         raise UsageError("a steady system has no time steps: pose its problem with horizon=0.")
 
 
-def _wanted_keywords(function: Callable[..., Tree]) -> tuple[str, ...]:
+def wanted_keywords(function: Callable[..., Tree]) -> tuple[str, ...]:
     """Which of the optional keywords a step function takes."""
     if not callable(function):
         raise UsageError(

@@ -53,7 +53,7 @@ def attempt(
 
 def main(threads: int) -> None:
     """Serve jobs until the parent says stop or is gone. ``threads`` are those of torch, if a job imports it."""
-    requests, answers = _take_pipes()
+    requests, answers = take_pipes()
     interrupts = Interrupts(limit=1)
     signal.signal(signal.SIGINT, interrupts.handle)
     if os.name == "posix":  # the parent blocked it, so that none arrives before the handler is there
@@ -64,7 +64,7 @@ def main(threads: int) -> None:
         _serve(body, answers, interrupts, threads)
 
 
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     """The two pipes on numbers of their own; 0 becomes empty, and 1 the same as 2."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
