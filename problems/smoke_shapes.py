@@ -254,29 +254,78 @@ def distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 class Transition:
-    """The report's figure: a few pairs of shapes in rows, the start, five moments, the target.
+    """The report's figure: a strip of seven moments for each of a few pairs, close up.
 
-    Called with a matplotlib figure and a dict, label -> solution.
+    The thin line is the outline of the target, arrows are the velocity, and the last panel of a row says how far off
+    the target it is. Called with a matplotlib figure and a dict, label -> solution.
     """
 
-    def __init__(self, target: Tensor, pairs: int = 3) -> None:
-        self.target = target[:pairs].clone()
+    def __init__(self, target: Tensor, pairs: int = 4) -> None:
+        self.target, self.pairs = target.clone(), min(pairs, len(target))
 
     def __call__(self, figure: Any, solutions: Mapping[str, Any]) -> None:
-        moments = [0, 4, 7, 10, 13, HORIZON]
-        targets = self.target[: max(1, len(self.target) // len(solutions))]
-        axes = iter(figure.subplots(len(targets) * len(solutions), len(moments) + 1, squeeze=False))
+        moments = [0, 3, 6, 9, 12, 14, HORIZON]
+        each = max(1, self.pairs // len(solutions))
+        figure.set_size_inches(11.5, 0.55 + 1.62 * each * len(solutions))
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+        axes = figure.subplots(each * len(solutions), len(moments), squeeze=False)
+        rows = iter(axes)
         for label, solution in solutions.items():
-            states = marker(solution.trajectory().states)
-            for pair, target in enumerate(targets):
-                row = next(axes)
-                for panel, k in zip(row, moments, strict=False):
-                    show(panel, states[k, pair], f"step {k}" if k else "start")
-                show(row[-1], target, "target")
-                row[0].set_ylabel(label)
+            trajectory = solution.trajectory()
+            states = {name: part.cpu() for name, part in trajectory.states.items()}
+            errors = relative_error(trajectory, {"target": self.target.to(trajectory.states["marker"])})
+            for pair in range(each):
+                here = {name: part[:, pair] for name, part in states.items()}
+                row = next(rows)
+                strip(row, moments, here, self.target[pair].cpu())
+                row[0].set_ylabel(label if len(solutions) > 1 else f"pair {pair + 1}")
+                row[-1].text(
+                    0.96, 0.05, f"{100 * float(errors[pair]):.1f} % off", color="white", fontsize=9,
+                    ha="right", transform=row[-1].transAxes,
+                )  # fmt: skip
+        for panel, k in zip(axes[0], moments, strict=True):
+            panel.set_title(
+                "start" if k == 0 else f"step {k}", fontsize=10, fontweight="normal", loc="center"
+            )
 
 
-def show(panel: Any, field: Tensor, title: str) -> None:
-    """One marker field, ``x`` to the right and ``y`` upwards."""
-    panel.imshow(field.T.cpu().numpy(), origin="lower", cmap="magma", vmin=0, vmax=1)
-    panel.set(title=title, xticks=[], yticks=[])
+def strip(row: Any, moments: list[int], states: Mapping[str, Tensor], target: Tensor) -> None:
+    """One pair at a few moments: smoke, the target's outline and the velocity, ``x`` to the right, ``y`` upwards."""
+    low, high = window(states["marker"][0], target)
+    speeds = [at_centres(states, k) for k in moments]
+    fastest = max(float(flow.norm(dim=0).max()) for flow in speeds)
+    spots = torch.arange(2, CELLS, 4)
+    for panel, k, flow in zip(row, moments, speeds, strict=True):
+        panel.imshow(
+            states["marker"][k].T.numpy(),
+            origin="lower",
+            cmap="bone",
+            vmin=0,
+            vmax=1,
+            interpolation="bilinear",
+        )
+        panel.contour(target.T.numpy(), [0.5], colors="#ffb454", linewidths=0.9)
+        if fastest > 0:
+            u, v = flow[:, spots][:, :, spots].transpose(1, 2).numpy()
+            panel.quiver(
+                spots.numpy(), spots.numpy(), u, v, color="#8fd3ff", alpha=0.45, pivot="mid", width=0.007,
+                angles="xy", scale_units="xy", scale=fastest / 7, minlength=0.4,
+            )  # fmt: skip
+        panel.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        for spine in panel.spines.values():
+            spine.set_visible(False)
+
+
+def at_centres(states: Mapping[str, Tensor], k: int) -> Tensor:
+    """The velocity of the state behind step ``k`` in the cell centres, ``(2, 64, 64)``."""
+    faces = tuple(states[name][k][None] for name in ("velocity_x", "velocity_y"))
+    return torch.cat(to_centres(faces, GRID))
+
+
+def window(start: Tensor, target: Tensor, margin: float = 6.0) -> tuple[list[float], list[float]]:
+    """Opposite corners of the square that holds both shapes, inside of the box."""
+    places = torch.nonzero((start > 0.5) | (target > 0.5)).to(torch.float64)
+    first, last = places.amin(0) - margin, places.amax(0) + margin
+    width = min(float((last - first).max()), CELLS - 1.0)
+    low = [min(max(0.0, float(middle) - width / 2), CELLS - 1.0 - width) for middle in (first + last) / 2]
+    return low, [corner + width for corner in low]

@@ -48,7 +48,8 @@ def test_a_short_search_beats_the_published_error_with_less_effort_than_carrying
     assert after["relative_error"] == pytest.approx(float(error.mean()), rel=1e-6)
     figure = new_figure(9, 5)
     problem.plots["transition"](figure, {"adjoint": solution})
-    assert len(figure.axes) == 3 * 7
+    assert len(figure.axes) == 4 * 7
+    assert [text.get_text() for text in figure.axes[6].texts] == [f"{100 * float(error[0]):.1f} % off"]
 
 
 def test_the_loss_is_misfit_plus_weighted_effort(problem):
