@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Stages
+
 SERIES_TERMS = 18  # 1/(18 + 3)! is below the rounding of doubles
 
 Weights = tuple[tuple[int, float], ...]
@@ -67,6 +69,12 @@ class ExponentialScheme:
     nodes: tuple[float, ...]
     inner: tuple[tuple[tuple[int, Weights], ...], ...]
     outer: tuple[Weights, ...]
+
+    @property
+    def stages(self) -> Stages:
+        """What a kernel needs to know of the scheme beside its coefficients."""
+        sources = tuple(tuple(j for j, _ in row) for row in self.inner)
+        return Stages(tuple(_key(node) for node in self.nodes[1:]), sources)
 
     def coefficients(
         self, linear: Tensor, dt: float, *, factor: Tensor | float = 1.0, kept: Tensor | float = 1.0

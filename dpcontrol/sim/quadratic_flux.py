@@ -2,54 +2,90 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dpcontrol.sim.etdrk import ExponentialScheme, cast
-from dpcontrol.sim.spectral import PeriodicBox, require_dealiasing, require_force
+from dpcontrol.kernels import ExponentialKernel, HalfSpectrum, Kernel, Square
+from dpcontrol.sim.base import Simulator, Value, require_positive
+from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
+from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
 from dpcontrol.tree import Tree
 
 
 @dataclass(frozen=True)
-class QuadraticFlux:
+class QuadraticFlux(Simulator):
     """Fourier Galerkin in space, exponential Runge-Kutta in time; ``L`` is diagonal in Fourier space.
 
-    A stage costs two real transforms and a step one more. States are grid values: a spectral state would save one
-    transform of nine, and cost everybody who looks at a state or acts on it.
+    States are grid values, for the sake of everybody who looks at a state or acts on it. A single step therefore costs
+    one transform more than its stages do, two each; whole runs stay in Fourier space and save it.
     """
 
-    box: PeriodicBox
     dt: float
-    scheme: ExponentialScheme
-    dealiasing: float
+    cells: int
+    length: float
+    viscosity: Value
+    scheme: ExponentialScheme = ETDRK4
+    dealiasing: float = 2 / 3
+    fused: bool = True
+
+    @abc.abstractmethod
+    def symbol(self, viscosity: Value, k2: Tensor) -> Tensor:
+        """``L`` in Fourier space, where ``k2`` is the square of the wavenumber; both in double precision."""
 
     def __post_init__(self) -> None:
+        require_positive("dt", self.dt)
+        require_positive("viscosity", self.viscosity, zero_allowed=True)
         require_dealiasing(self.dealiasing)
+        _ = self.box
 
-    def start(self, initial: Tree) -> Tensor:
-        """The state, its shape checked, without the modes that are not kept."""
+    @property
+    def box(self) -> PeriodicBox:
+        """The grid."""
+        return PeriodicBox((self.cells,), (self.length,))
+
+    @property
+    def transforms(self) -> HalfSpectrum:
+        """Between the grid and the modes that are kept."""
+        return self.box.transforms(self.dealiasing)
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        return {"viscosity": self.viscosity}
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        """``initial``, its shape checked, without the modes that are not kept."""
         self.box.require(initial)
         return self.box.project(initial, self.dealiasing)
 
-    def prepare(self, linear: Tensor, dtype: torch.dtype) -> Any:
-        """Coefficients for the symbol of ``L``, ``(modes,)`` or ``(scenarios, modes)``, in double precision."""
-        (k,) = self.box.wavenumbers(linear.device, odd=True)
-        kept = self.box.kept(self.dealiasing, linear.device)
-        return cast(self.scheme.coefficients(linear, self.dt, factor=-0.5j * k, kept=kept), dtype)
+    def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
+        """The coefficients of the scheme, differentiable in the viscosity."""
+        nu, cut = parameters["viscosity"], self.transforms.cut
+        (k,) = self.box.wavenumbers(nu.device, odd=True)
+        linear = self.symbol(spread(nu, 1), cut(self.box.squared_wavenumber(nu.device)))
+        scheme = self.scheme.coefficients(linear, self.dt, factor=-0.5j * cut(k))
+        return {"scheme": cast(scheme, nu.dtype), "force": None}
 
-    def step(self, state: Tensor, control: Tensor | None, coefficients: Any) -> Tensor:
-        """One step."""
-        box, force = self.box, None
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        """One step of the scheme."""
+        transforms, force = self.transforms, None
         if control is not None:
             require_force(control, state)
-            force = box.forward(control)
+            force = transforms.forward(control)
 
         def squared(spectrum: Tensor) -> Tensor:
-            return box.forward(box.inverse(spectrum).square())
+            return transforms.forward(transforms.inverse(spectrum).square())
 
-        spectrum, first = box.forward(state), box.forward(state.square())
-        after = self.scheme.advance(spectrum, squared, first, coefficients, force)
-        return box.inverse(after)
+        spectrum, first = transforms.forward(state), transforms.forward(state.square())
+        return transforms.inverse(
+            self.scheme.advance(spectrum, squared, first, coefficients["scheme"], force)
+        )
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off."""
+        if not self.fused or not alike(state, control):
+            return None
+        return ExponentialKernel(self.transforms, Square(self.transforms), self.scheme.stages)

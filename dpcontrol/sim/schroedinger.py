@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel, SplitStepKernel
+from dpcontrol.kernels.spectral_split import density, turn
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.spectral import PeriodicBox, spread
@@ -71,6 +73,7 @@ class Schroedinger(Simulator):
         potential_strength: ``s``.
         interaction: ``g``; ``None`` for the linear equation.
         order: 2 or 4.
+        fused: whether runs and their gradients go through the hand-written kernel; the same numbers to rounding.
 
     Raises:
         UsageError: for numbers out of range or fields of another shape; at the start of a rollout, for a state of
@@ -87,6 +90,7 @@ class Schroedinger(Simulator):
     potential_strength: Value = 1.0
     interaction: Value | None = None
     order: int = 2
+    fused: bool = True
 
     def __post_init__(self) -> None:
         require_positive("dt", self.dt)
@@ -158,29 +162,43 @@ class Schroedinger(Simulator):
         if control is not None:
             field = field + self._controlled(state, control, coefficients["dipoles"])
         psi = torch.view_as_complex(state.contiguous())
-        weights = WEIGHTS[self.order]
-        # neighbouring half steps of the potential are one
-        shares = [(a + b) / 2 for a, b in itertools.pairwise((0.0, *weights, 0.0))]
         kept: dict[float, Tensor] = {}
-        for share, phase in zip(shares, [*coefficients["kinetic"], None], strict=True):
+        for share, phase in itertools.zip_longest(self.shares, coefficients["kinetic"]):
             if self.interaction is not None:
-                turn = _turn(field + coefficients["interaction"] * _density(psi), -share * self.dt)
+                turned = turn(field + coefficients["interaction"] * density(psi), -share)
             else:  # the same at every half step
-                turn = kept[share] if share in kept else _turn(field, -share * self.dt)
-                kept[share] = turn
-            psi = psi * turn
+                turned = kept[share] if share in kept else turn(field, -share)
+                kept[share] = turned
+            psi = psi * turned
             if phase is not None:
                 psi = torch.fft.ifft(torch.fft.fft(psi) * phase)
         return torch.view_as_real(psi)
 
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Whole runs with a hand-written adjoint, unless ``fused`` is off."""
+        if control is not None:
+            self._require_control(state, control)
+        if not self.fused or (control is not None and control.dtype != state.dtype):
+            return None
+        return SplitStepKernel(self.shares)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How long the potential acts before, between and behind the kinetic substeps: two half steps are one."""
+        lengths = (0.0, *WEIGHTS[self.order], 0.0)
+        return tuple((a + b) / 2 * self.dt for a, b in itertools.pairwise(lengths))
+
     def _controlled(self, state: Tensor, control: Tensor, dipoles: Tensor | None) -> Tensor:
-        inputs = self.cells if dipoles is None else len(dipoles)
+        self._require_control(state, control)
+        return control if dipoles is None else control @ dipoles
+
+    def _require_control(self, state: Tensor, control: Tensor) -> None:
+        inputs = self.cells if self.dipoles is None else len(self.dipoles)
         if tuple(control.shape) != (len(state), inputs):
             raise UsageError(
                 f"the control of this simulator is (scenarios, {inputs}), here {(len(state), inputs)}; found "
                 f"{tuple(control.shape)}."
             )
-        return control if dipoles is None else control @ dipoles
 
 
 def grid(cells: int, length: float, origin: float | None = None) -> Tensor:
@@ -215,12 +233,3 @@ def eigenstates(potential: Tensor, length: float, count: int, *, mass: float = 1
     powers = grid(cells, length) ** torch.arange(count, dtype=torch.float64)[:, None]
     moments = (states * powers).sum(1, keepdim=True)
     return energies[:count], states * torch.where(moments < 0, -1.0, 1.0)
-
-
-def _turn(potential: Tensor, time: float) -> Tensor:
-    """``exp(i potential time)``."""
-    return torch.polar(torch.ones_like(potential), potential * time)
-
-
-def _density(psi: Tensor) -> Tensor:
-    return psi.real.square() + psi.imag.square()

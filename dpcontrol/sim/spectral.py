@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import HalfSpectrum
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Value
 from dpcontrol.tree import Tree, describe
@@ -106,6 +107,16 @@ class PeriodicBox:
         """Spectrum to real field."""
         return torch.fft.irfftn(spectrum, s=self.shape, dim=self.axes)
 
+    def transforms(self, fraction: float) -> HalfSpectrum:
+        """Transforms that leave out the columns of the spectrum that :meth:`kept` drops."""
+        last = self.shape[-1]
+        columns = (
+            sum(n < fraction * last / 2 - 1e-9 for n in range(last // 2 + 1))
+            if fraction < 1
+            else last // 2 + 1
+        )
+        return HalfSpectrum(self.shape, columns)
+
     def project(self, field: Tensor, fraction: float) -> Tensor:
         """The part of a field that lies in the kept modes."""
         if fraction == 1:
@@ -140,6 +151,13 @@ def require_force(control: Tensor, state: Tensor) -> None:
             f"the control acts at every point, so that its shape is the state's, {tuple(state.shape)}; "
             f"found {tuple(control.shape)}."
         )
+
+
+def alike(state: Tree, control: Tree) -> bool:
+    """Whether a kernel for tensors of one precision takes both; refuses a control that does not act point by point."""
+    if control is not None:
+        require_force(control, state)
+    return control is None or control.dtype == state.dtype
 
 
 def spread(parameter: Value, axes: int) -> Value:

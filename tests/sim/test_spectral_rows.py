@@ -25,7 +25,7 @@ def random(*shape, seed=0):
 
 def smooth(simulator, count=1, seed=0):
     """Random combinations of the first four waves, of size about 1."""
-    (x,) = simulator.row.box.grid()
+    (x,) = simulator.box.grid()
     a, b = random(2, count, 4, seed=seed)
     waves = 2 * math.pi * torch.arange(1, 5, dtype=F64)[:, None] * x / simulator.length
     return 0.5 * (a @ torch.sin(waves) + b @ torch.cos(waves))
@@ -72,7 +72,7 @@ def test_order_in_time(system, scheme):
 def test_kuramoto_sivashinsky_agrees_with_an_independent_solver_until_chaos_separates_them():
     """The Galerkin ODE by scipy's LSODA, with dense products instead of transforms."""
     simulator = KuramotoSivashinsky(0.02, 48, 22.0)
-    start = simulator.row.box.project(smooth(simulator), 2 / 3)
+    start = simulator.box.project(smooth(simulator), 2 / 3)
     modes, base = 15, 2 * math.pi / 22.0
     spectrum = torch.fft.rfft(start[0])[: modes + 1] / 48
     k = base * torch.arange(modes + 1, dtype=F64).numpy()
@@ -102,7 +102,7 @@ def test_kuramoto_sivashinsky_agrees_with_an_independent_solver_until_chaos_sepa
 
 def test_a_small_wave_of_kuramoto_sivashinsky_grows_at_its_rate():
     simulator = KuramotoSivashinsky(0.5, 32, 22.0, viscosity=0.9)
-    (x,) = simulator.row.box.grid()
+    (x,) = simulator.box.grid()
     k = 2 * math.pi * 2 / 22.0
     wave = 1e-9 * torch.cos(k * x)[None]
     wanted = wave * math.exp((k**2 - 0.9 * k**4) * 10)
@@ -112,7 +112,7 @@ def test_a_small_wave_of_kuramoto_sivashinsky_grows_at_its_rate():
 def test_burgers_is_cole_hopf_to_rounding_and_gives_the_published_values():
     nu, a, end = 0.05, 1.2, 0.5
     simulator = SpectralBurgers(0.005, 96, 2.0, nu)
-    (x,) = simulator.row.box.grid()
+    (x,) = simulator.box.grid()
 
     def exact(t):
         decay = math.exp(-(math.pi**2) * nu * t)
@@ -122,7 +122,7 @@ def test_burgers_is_cole_hopf_to_rounding_and_gives_the_published_values():
     torch.testing.assert_close(roll(simulator, exact(0.0), 100), exact(end), rtol=0, atol=1e-9)
 
     simulator = SpectralBurgers(0.00125, 1024, 2.0, 0.01 / math.pi)
-    (x,) = simulator.row.box.grid()  # x here is x - 1 there: the wave enters with its other sign
+    (x,) = simulator.box.grid()  # x here is x - 1 there: the wave enters with its other sign
     states = rollout(simulator, torch.sin(math.pi * x)[None], length=800).states
     for time, value in {
         0.1: -0.8682261482,
@@ -136,7 +136,7 @@ def test_burgers_is_cole_hopf_to_rounding_and_gives_the_published_values():
 def test_errors_fall_faster_than_any_power_of_the_grid():
     def final(cells):
         simulator = SpectralBurgers(0.0025, cells, 1.0, 0.02)
-        (x,) = simulator.row.box.grid()
+        (x,) = simulator.box.grid()
         return roll(simulator, torch.sin(2 * math.pi * x)[None], 40)[:, :: cells // 16]
 
     wanted = final(256)
