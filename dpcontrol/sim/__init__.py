@@ -12,6 +12,7 @@ from dpcontrol.sim.function import FunctionSimulator, Steady
 from dpcontrol.sim.gray_scott import GrayScott
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.heat import AdvectionDiffusion
+from dpcontrol.sim.heat_walls import WalledHeat
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
@@ -78,6 +79,7 @@ __all__ = [
     "Tableau",
     "VanDerPol",
     "VorticityFlow",
+    "WalledHeat",
     "Wave",
     "align",
     "interpolate",

@@ -12,6 +12,7 @@ from dpcontrol.linalg import VariablePoisson, on_faces, variable_poisson
 from dpcontrol.results import UsageError
 from dpcontrol.sim.function import Steady
 from dpcontrol.sim.sides import FixedFlux, FixedValue, Periodic
+from dpcontrol.sim.walls import WalledBox
 
 ScalarSides = Periodic | str | tuple[FixedValue | FixedFlux, FixedValue | FixedFlux]
 
@@ -62,23 +63,12 @@ def steady_diffusion(
     Raises:
         UsageError: for numbers out of range, unknown sides, and parameters of other shapes.
     """
-    lengths = lengths or (1.0,) * len(cells)
-    given = sides or ((FixedValue(), FixedValue()),) * len(cells)
-    if len(lengths) != len(cells) or len(given) != len(cells):
-        raise UsageError(
-            f"lengths and sides need one entry for each of the {len(cells)} axes; found {lengths!r} and {given!r}."
-        )
-    pairs = tuple(scalar_sides(pair) for pair in given)
-    solver = variable_poisson(
-        cells,
-        [length / n for length, n in zip(lengths, cells, strict=True)],
-        [kinds(pair) for pair in pairs],
-        on_failure="nan",
-    )
+    box = WalledBox.of(cells, lengths, sides)
+    solver = variable_poisson(box.cells, box.spacing, box.kinds, on_failure="nan")
     defaults = {"log_coefficient": log_coefficient, "source": source}
     for name, value in defaults.items():
         _in_cells(name, torch.as_tensor(value, dtype=torch.float64), solver.box.cells)
-    return Steady(SteadyField(solver, pairs), defaults)
+    return Steady(SteadyField(solver, box), defaults)
 
 
 @dataclass(frozen=True)
@@ -86,55 +76,14 @@ class SteadyField:
     """The solve behind :func:`steady_diffusion`, from a dict of parameters to ``u``."""
 
     solver: VariablePoisson
-    sides: tuple[Pair, ...]
+    box: WalledBox
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        box = self.solver.box
-        a = _in_cells("log_coefficient", parameters["log_coefficient"], box.cells).exp()
-        f = _in_cells("source", parameters["source"], box.cells)
-        f = f + self._through_sides(a)
-        return self.solver.solve(on_faces(a, box), -f)
-
-    def _through_sides(self, a: Tensor) -> Tensor:
-        """What the sides bring into the outermost cells, as a source."""
-        total = torch.zeros_like(a)
-        for axis, h, pair in zip(self.solver.box.axes, self.solver.box.spacing, self.sides, strict=True):
-            for side, end in zip(pair or (), (0, a.shape[axis] - 1), strict=False):
-                number = 2 * side.value / h**2 if isinstance(side, FixedValue) else side.slope / h
-                if number != 0:
-                    place = torch.zeros(a.shape[axis], dtype=a.dtype, device=a.device)
-                    place[end] = number
-                    total = total + a * place.reshape(-1, *[1] * (-1 - axis))
-        return total
-
-
-Pair = tuple[FixedValue | FixedFlux, FixedValue | FixedFlux] | None
-"""The sides of an axis; ``None`` for a periodic one."""
-
-
-def scalar_sides(given: object) -> Pair:
-    """The sides of one axis for a scalar.
-
-    Raises:
-        UsageError: for anything else than ``"periodic"`` and pairs of fixed values and fluxes.
-    """
-    if given == "periodic" or isinstance(given, Periodic):
-        return None
-    if isinstance(given, tuple) and len(given) == 2:
-        left, right = given
-        if isinstance(left, FixedValue | FixedFlux) and isinstance(right, FixedValue | FixedFlux):
-            return left, right
-    raise UsageError(
-        f'the sides of an axis are "periodic" or a pair of FixedValue(value) and FixedFlux(slope); found {given!r}.'
-    )
-
-
-def kinds(pair: Pair) -> str | tuple[str, str]:
-    """The same in the words of :mod:`dpcontrol.linalg`."""
-    if pair is None:
-        return "periodic"
-    left, right = ("dirichlet" if isinstance(side, FixedValue) else "neumann" for side in pair)
-    return left, right
+        cells = self.box.cells
+        a = _in_cells("log_coefficient", parameters["log_coefficient"], cells).exp()
+        f = _in_cells("source", parameters["source"], cells)
+        f = f + a * self.box.inflow(a.device).to(a.dtype)
+        return self.solver.solve(on_faces(a, self.box.box), -f)
 
 
 def _in_cells(name: str, value: Tensor, cells: tuple[int, ...]) -> Tensor:
