@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.engine.gradients import GradientMode
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.results import Counts, UsageError
 from dpcontrol.store import Journal, Record, checksum
 from dpcontrol.tree import Tree
@@ -99,6 +101,7 @@ class Ledger:
     # the latest point that gave something not finite, (1, dimension), and its instance
     failed: tuple[Tensor, int] | None = None
     vectorises: bool | None = None
+    remark: str = ""
     seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
@@ -233,9 +236,46 @@ class Meter:
 
         return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]
 
+    def sampled_gradient(
+        self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Losses ``(scenarios,)`` on other scenarios, and the gradient ``(1, dimension)`` of their mean.
+
+        For stochastic training of something shared; such losses are charged, but never the best so far (tell the meter
+        a judged loss by :meth:`observe`). ``mode`` replaces how the rollout is differentiated. Numbers that are not
+        finite are handed on as they are, and counted. They are not journalled: a strategy that asks for them stores
+        its state.
+        """
+        point = x.detach().requires_grad_()
+        losses = self._sampled(point, scenarios, mode, sweeps=1)
+        gradient = torch.autograd.grad(losses.mean(), point)[0]
+        return losses.detach(), gradient
+
+    def sampled_values(self, x: Tensor, scenarios: Scenarios) -> Tensor:
+        """Losses ``(scenarios,)`` on other scenarios than the problem's own; see :meth:`sampled_gradient`."""
+        with torch.no_grad():
+            return self._sampled(x, scenarios, None, sweeps=0)
+
+    def _sampled(self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None, *, sweeps: int) -> Tensor:
+        if self._batch or self._log is not None:
+            raise ValueError("samples are for shared unknowns and for strategies that store their state")
+        count = scenarios.count
+        steps = count * max(self.problem.horizon, 1)
+        price = Counts(steps * (1 + sweeps), count * sweeps)
+        self._stop_if_spent(price)
+        asked = replace(self.problem, scenarios=scenarios, gradient=mode or self.problem.gradient)
+        losses = asked.loss(self.trees(x))
+        failures = int((~torch.isfinite(losses)).sum())
+        self.ledger.counts = self.counts + replace(price, failures=failures)
+        return losses
+
     def observe(self, x: Tensor, values: Tensor, steps: int) -> None:
         """Take note of losses ``(instances,)`` from a strategy's own rollouts of ``steps`` scenario-steps."""
         self._ask("observed", x, self._rows(x, None), lambda: [values], sweeps=0, steps=steps)
+
+    def remark(self, sentence: str) -> None:
+        """What the run's status shall say besides, however it ends; the latest remark counts."""
+        self.ledger.remark = sentence
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
@@ -398,11 +438,11 @@ class Meter:
         history.loss.append(float(self.best.mean()))
         history.latest.append(float(values.mean()) if len(which) == self.instances else float("nan"))
         if self._callback is not None and not self.ledger.answers:
-            report = Progress(history.loss[-1], self.counts, self.seconds, self._fraction())
+            report = Progress(history.loss[-1], self.counts, self.seconds, self.fraction())
             if self._callback(report):
                 raise Stopped
 
-    def _fraction(self) -> float:
+    def fraction(self) -> float:
         """How much of the budget is gone, 0 without a budget."""
         parts = [
             spent / limit

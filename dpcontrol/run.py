@@ -150,7 +150,16 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
         found = Status(
             "interrupted", "interrupted by the user; the best so far is returned and the run can be resumed."
         )
-    return found if isinstance(found, Outcome) else Outcome(found)
+    outcome = found if isinstance(found, Outcome) else Outcome(found)
+    if not meter.ledger.remark:
+        return outcome
+    status = Status(outcome.status.kind, f"{outcome.status.sentence} {sentence_case(meter.ledger.remark)}")
+    return dataclasses.replace(outcome, status=status)
+
+
+def sentence_case(words: str) -> str:
+    """The words with a capital at the beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def _with_failures(status: Status, meter: Meter) -> Status:

@@ -15,12 +15,14 @@ from dpcontrol.strategies.cross_entropy import CEM
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.newton import NewtonKrylov
+from dpcontrol.strategies.policy import LearnedPolicy
 from dpcontrol.strategies.quasi_newton import LBFGS
 
 BUILT_IN: Mapping[str, type[Strategy]] = {
     "adjoint": Adjoint,
     "lbfgs": LBFGS,
     "newton_krylov": NewtonKrylov,
+    "policy": LearnedPolicy,
     "cmaes": CMAES,
     "cem": CEM,
     "baseline": Baseline,

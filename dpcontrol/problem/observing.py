@@ -1,0 +1,156 @@
+"""What a learned controller sees of a problem, and the controller that is built on it.
+
+Every learned method gets the same observation, so that they can be compared: the state (or the problem's own
+``observation`` of it), what the objective asks for, the parameters that differ between scenarios, and the time to go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpcontrol import tree
+from dpcontrol.problem.base import Problem
+from dpcontrol.problem.objective import Closing
+from dpcontrol.problem.slots import ControlSequence
+from dpcontrol.problem.terms import Reach, Track
+from dpcontrol.results import UsageError
+from dpcontrol.tree import Tree
+
+Body = Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Observer:
+    """From a moment of a run to one vector per scenario, ``(scenarios, size)``.
+
+    In this order, each entry flattened and divided by its scale: the observed state, the entries ``targets`` of the
+    scenario data, of each of ``tracks`` the row at the present step (the last one behind its end), and the share of
+    the horizon that is left, from 1 to 0.
+
+    Attributes:
+        horizon: length of an episode in the simulator's time.
+        dt: the simulator's.
+        scales: typical magnitudes: of the observed state (a tree of numbers), and of each entry by name.
+    """
+
+    horizon: float
+    dt: float
+    observation: Callable[[Tree], Tree] | None
+    targets: tuple[str, ...]
+    tracks: tuple[str, ...]
+    scales: Mapping[str, Tree]
+
+    def __call__(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
+        seen = state if self.observation is None else self.observation(state)
+        parts = [self._flat("state", seen)]
+        parts += [self._flat(name, scenario[name]) for name in self.targets]
+        k = round(t / self.dt)
+        for name in self.tracks:
+            row = tree.map(lambda leaf: leaf[:, min(k, leaf.shape[1] - 1)], scenario[name])
+            parts.append(self._flat(name, row))
+        return torch.cat([*parts, torch.full_like(parts[0][:, :1], 1 - t / self.horizon)], 1)
+
+    def _flat(self, name: str, value: Tree) -> Tensor:
+        rows = [
+            leaf.reshape(len(leaf), -1) / scale
+            for leaf, scale in zip(tree.leaves(value), tree.leaves(self.scales[name]), strict=True)
+        ]
+        return torch.cat(rows, 1)
+
+
+def observer(problem: Problem) -> Observer:
+    """What a controller of this problem sees.
+
+    Scales are root mean squares over the problem's scenarios, one number for each leaf; the state's are those of
+    its initial values and of the targets that it is compared with.
+    """
+    data = problem.scenarios.data
+    named = [
+        term.data if isinstance(term, Track) else term.target
+        for _, term in problem.objective.terms
+        if isinstance(term, Reach | Closing | Track)
+    ]
+    tracked = {term.data for _, term in problem.objective.terms if isinstance(term, Track)}
+    varying = [
+        name for name in problem.simulator.parameters if name in data and name not in problem.scenarios.shared
+    ]
+    targets = tuple(dict.fromkeys([name for name in named if name not in tracked] + varying))
+    tracks = tuple(dict.fromkeys(name for name in named if name in tracked))
+    seen = (
+        data["initial_state"] if problem.observation is None else problem.observation(data["initial_state"])
+    )
+    scales: dict[str, Tree] = {name: tree.map(_size, data[name]) for name in (*targets, *tracks)}
+    alike = [data[name] for name in named if tree.same_structure(data[name], seen)]
+    scales["state"] = tree.map(lambda *leaves: max(map(_size, leaves)), seen, *alike)
+    for name in named:
+        if tree.same_structure(data[name], seen):
+            scales[name] = scales["state"]
+    dt = problem.simulator.dt
+    return Observer(problem.horizon * dt, dt, problem.observation, targets, tracks, scales)
+
+
+class Controller(nn.Module):
+    """A feedback controller ``control = range(body(observation))``: the network of a slot that seeks a policy.
+
+    Between two finite bounds the body's numbers are squashed by ``tanh``, elsewhere multiplied by the control's scale
+    (and clipped at a bound that has no partner).
+
+    Args:
+        observer: makes the observation, ``(scenarios, inputs)``.
+        body: from the observation to ``(scenarios, outputs)``, the entries of the control.
+        control: the slot whose control is played: shape, bounds and scale.
+        inputs: size of the observation.
+    """
+
+    def __init__(self, observer: Observer, body: nn.Module, control: ControlSequence, inputs: int) -> None:
+        super().__init__()
+        self.observer = observer
+        self.body = body
+        self.control = control
+        self.inputs, self.outputs = inputs, math.prod(control.sizes)
+        self.boxed = all(
+            side is not None and bool(torch.isfinite(torch.as_tensor(side)).all())
+            for side in (control.low, control.high)
+        )
+
+    def forward(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
+        """The control ``(scenarios, *shape)``."""
+        seen = self.observer(state, t, scenario)
+        raw = self.body(seen).reshape(len(seen), *self.control.sizes)
+        if self.boxed:
+            low, high = (
+                torch.as_tensor(side, dtype=raw.dtype, device=raw.device)
+                for side in (self.control.low, self.control.high)
+            )
+            return (high + low) / 2 + (high - low) / 2 * torch.tanh(raw)
+        scale = 1.0 if self.control.scale is None else self.control.scale
+        return self.control.clip(raw * torch.as_tensor(scale, dtype=raw.dtype, device=raw.device))
+
+
+def controller(problem: Problem, body: Body) -> Controller:
+    """A controller for an open-loop problem, with a body made for its observation and control.
+
+    Raises:
+        UsageError: if the problem does not seek one control sequence.
+    """
+    slots = problem.unknown.slots
+    if len(slots) != 1 or not isinstance(slots[0], ControlSequence):
+        raise UsageError(
+            f"a controller plays a control step by step, but {problem.name} seeks {', '.join(problem.unknown.names)}: "
+            "pose it with control=ControlSequence(...)."
+        )
+    eyes = observer(problem)
+    with torch.no_grad():
+        size = eyes(problem.scenarios.data["initial_state"], 0.0, problem.scenarios.data).shape[1]
+    made = body(size, math.prod(slots[0].sizes))
+    return Controller(eyes, made.to(problem.pose().dtype), slots[0], size)
+
+
+def _size(leaf: Tensor) -> float:
+    size = float(leaf.detach().double().square().mean().sqrt())
+    return size if size > 0 else 1.0
