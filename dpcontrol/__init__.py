@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from dpcontrol.results import UsageError as UsageError
     from dpcontrol.run import Strategy as Strategy
     from dpcontrol.sim import ODE as ODE
+    from dpcontrol.sim import BlackBox as BlackBox
     from dpcontrol.sim import FunctionSimulator as FunctionSimulator
+    from dpcontrol.sim import JaxFunction as JaxFunction
+    from dpcontrol.sim import PhiFlowStep as PhiFlowStep
     from dpcontrol.sim import Simulator as Simulator
     from dpcontrol.sim import Steady as Steady
     from dpcontrol.sim import Substeps as Substeps
@@ -90,7 +93,16 @@ ROOMS = {
     ),
     "results": ("Counts", "Status", "UsageError"),
     "run": ("Strategy",),
-    "sim": ("FunctionSimulator", "ODE", "Simulator", "Steady", "Substeps"),
+    "sim": (
+        "BlackBox",
+        "FunctionSimulator",
+        "JaxFunction",
+        "ODE",
+        "PhiFlowStep",
+        "Simulator",
+        "Steady",
+        "Substeps",
+    ),
     "solution": ("Solution",),
     "solving": ("solve",),
     "strategies": ("CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "MultiStart", "NewtonKrylov"),

@@ -14,7 +14,7 @@ from dpcontrol.folder import RunFolder
 from dpcontrol.meter import Budget, BudgetSpent, Meter, Progress, Stopped, TargetReached
 from dpcontrol.problem.base import Demand, Problem, View
 from dpcontrol.problem.diagnosis import diagnose
-from dpcontrol.results import Status, UsageError
+from dpcontrol.results import SimulationFailed, Status, UsageError
 from dpcontrol.solution import Solution
 from dpcontrol.tree import Tree
 
@@ -146,6 +146,10 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
         found = Status("target reached", f"the mean loss reached the target {budget.target_loss:g}.")
     except Stopped:
         found = Status("stopped", "the callback asked to stop; the best so far is returned.")
+    except SimulationFailed as error:
+        if not bool(torch.isfinite(meter.best).all()):
+            raise  # there is nothing to return
+        found = Status("failed", f"{error} The best so far is returned.")
     except KeyboardInterrupt:
         found = Status(
             "interrupted", "interrupted by the user; the best so far is returned and the run can be resumed."

@@ -7,6 +7,7 @@ from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
+from dpcontrol.sim.external import BlackBox, JaxFunction, PhiFlowStep
 from dpcontrol.sim.flow import IncompressibleFlow
 from dpcontrol.sim.function import FunctionSimulator, Steady
 from dpcontrol.sim.gray_scott import GrayScott
@@ -30,6 +31,7 @@ from dpcontrol.sim.stirring import Stirring
 from dpcontrol.sim.van_der_pol import VanDerPol
 from dpcontrol.sim.vorticity import VorticityFlow
 from dpcontrol.sim.wave import Wave
+from dpcontrol.sim.wave_walls import WalledWave, WaveInMedium
 
 __all__ = [
     "ETDRK2",
@@ -43,6 +45,7 @@ __all__ = [
     "VERLET",
     "Actuated",
     "AdvectionDiffusion",
+    "BlackBox",
     "CartPole",
     "Disc",
     "DiscreteLinear",
@@ -58,6 +61,7 @@ __all__ = [
     "HybridSimulator",
     "IncompressibleFlow",
     "Inflow",
+    "JaxFunction",
     "KuramotoSivashinsky",
     "LinearSystem",
     "LotkaVolterra",
@@ -66,6 +70,7 @@ __all__ = [
     "Partitioned",
     "Pendulum",
     "Periodic",
+    "PhiFlowStep",
     "Schroedinger",
     "SemiLagrangianBurgers",
     "SeparableSystem",
@@ -80,7 +85,9 @@ __all__ = [
     "VanDerPol",
     "VorticityFlow",
     "WalledHeat",
+    "WalledWave",
     "Wave",
+    "WaveInMedium",
     "align",
     "interpolate",
     "steady_diffusion",
