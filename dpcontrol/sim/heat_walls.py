@@ -26,9 +26,9 @@ LIMITS = {"ETDRK2": 0.5, "ETDRK4": 2.8}
 class WalledHeat(Simulator):
     r"""Diffusion of heat in a box with walls, perhaps in a uniform stream, with sources.
 
-    .. math:: u_t + \nabla \cdot (\mathbf c u) = \kappa \Delta u + F, \qquad u = g \text{ or } \partial_n u = g
-    \text{ on
-        each side}
+    .. math::
+        u_t + \nabla \cdot (\mathbf c u) = \kappa \Delta u + F,
+        \qquad u = g \text{ or } \partial_n u = g \text{ on each side}
 
     ==========  ===========  =========================================================
     symbol      name         unit (SI for heat)
@@ -71,8 +71,7 @@ class WalledHeat(Simulator):
 
     Raises:
         UsageError: for numbers out of range, unknown sides; at the start of a rollout, for a state of another shape
-        and a
-            step that the stream does not allow; in a step, for a control of another shape.
+            and a step that the stream does not allow; in a step, for a control of another shape.
     """
 
     dt: float

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dpcontrol.linalg import VariablePoisson, on_faces, variable_poisson
-from dpcontrol.results import UsageError
 from dpcontrol.sim.function import Steady
 from dpcontrol.sim.sides import FixedFlux, FixedValue, Periodic
 from dpcontrol.sim.walls import WalledBox
@@ -67,7 +66,7 @@ def steady_diffusion(
     solver = variable_poisson(box.cells, box.spacing, box.kinds, on_failure="nan")
     defaults = {"log_coefficient": log_coefficient, "source": source}
     for name, value in defaults.items():
-        _in_cells(name, torch.as_tensor(value, dtype=torch.float64), solver.box.cells)
+        box.field(name, torch.as_tensor(value, dtype=torch.float64))
     return Steady(SteadyField(solver, box), defaults)
 
 
@@ -79,24 +78,7 @@ class SteadyField:
     box: WalledBox
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        cells = self.box.cells
-        a = _in_cells("log_coefficient", parameters["log_coefficient"], cells).exp()
-        f = _in_cells("source", parameters["source"], cells)
+        a = self.box.field("log_coefficient", parameters["log_coefficient"]).exp()
+        f = self.box.field("source", parameters["source"])
         f = f + a * self.box.inflow(a.device).to(a.dtype)
         return self.solver.solve(on_faces(a, self.box.box), -f)
-
-
-def _in_cells(name: str, value: Tensor, cells: tuple[int, ...]) -> Tensor:
-    """A parameter as ``(scenarios or 1, *cells)``."""
-    axes = len(cells)
-    if value.ndim == 0 or (value.ndim == 1 and axes > 1):  # numbers, one for all or one for each scenario
-        value = value.reshape(*value.shape, *[1] * axes)
-    shape = value.shape[value.ndim - axes :]
-    if not axes <= value.ndim <= axes + 1 or any(n % blocks for n, blocks in zip(cells, shape, strict=True)):
-        raise UsageError(
-            f"{name} is a number, a field {cells} or blocks that divide it evenly, with an axis of scenarios in front "
-            f"where they differ; found the shape {tuple(value.shape)}."
-        )
-    for axis, n in zip(range(-axes, 0), cells, strict=True):
-        value = value.repeat_interleave(n // value.shape[axis], axis)
-    return value if value.ndim > axes else value[None]

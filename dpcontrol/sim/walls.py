@@ -149,6 +149,30 @@ class WalledBox:
         ]
         return torch.cat((ends[0], inner, ends[1]), axis)
 
+    def field(self, name: str, value: Tensor) -> Tensor:
+        """A parameter as a field ``(scenarios or 1, *cells)``.
+
+        It may be a number, numbers ``(scenarios,)`` (in one dimension a row of cells), a field, or blocks that divide
+        it evenly, with an axis of scenarios in front where they differ.
+
+        Raises:
+            UsageError: for other shapes.
+        """
+        axes = len(self.cells)
+        if value.ndim == 0 or (value.ndim == 1 and axes > 1):
+            value = value.reshape(*value.shape, *[1] * axes)
+        shape = value.shape[value.ndim - axes :]
+        if not axes <= value.ndim <= axes + 1 or any(
+            n % blocks for n, blocks in zip(self.cells, shape, strict=True)
+        ):
+            raise UsageError(
+                f"{name} is a number, a field {self.cells} or blocks that divide it evenly, with an axis of scenarios "
+                f"in front where they differ; found the shape {tuple(value.shape)}."
+            )
+        for axis, n in zip(self.axes, self.cells, strict=True):
+            value = value.repeat_interleave(n // value.shape[axis], axis)
+        return value if value.ndim > axes else value[None]
+
     def require(self, state: Tree, *components: int) -> None:
         """Refuse a state that is not a floating tensor ``(scenarios, *components, *cells)``."""
         wanted = (*components, *self.cells)

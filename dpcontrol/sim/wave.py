@@ -93,22 +93,7 @@ class Wave(Simulator):
         squares = self.box.squared_wavenumber(c.device)
         frequency2 = spread(c, axes) ** 2 * squares
         damping = spread(gamma, axes) * torch.ones_like(frequency2)
-        # displacements are measured in units that make the matrix nearly antisymmetric
-        unit = (frequency2.detach() + 1 / self.dt**2).sqrt()
-        unit = unit * torch.ones_like(damping)
-        zero, one = torch.zeros_like(unit), torch.ones_like(unit)
-        rows = ((zero, unit, zero), (-frequency2 / unit, -damping, one), (zero, zero, zero))
-        generator = torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in rows], -2)
-        found = torch.linalg.matrix_exp(generator * self.dt)
-        entries = {
-            "qq": found[..., 0, 0],
-            "qp": found[..., 0, 1] / unit,
-            "qf": found[..., 0, 2] / unit,
-            "pq": found[..., 1, 0] * unit,
-            "pp": found[..., 1, 1],
-            "pf": found[..., 1, 2],
-        }
-        return cast(entries, c.dtype)
+        return cast(oscillators(frequency2, damping, self.dt), c.dtype)
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         """The exact step."""
@@ -139,3 +124,25 @@ class Wave(Simulator):
         axes = tuple(range(-len(self.shape), 0))
         strain, motion = (power[:, 0] * k2).sum(axes), power[:, 1].sum(axes)
         return 0.5 * (motion + c**2 * strain)
+
+
+def oscillators(frequency2: Tensor, damping: Tensor, dt: float) -> dict[str, Tensor]:
+    """What one step makes of displacement, velocity and held force: ``q'' = -frequency2 q - damping q' + f``.
+
+    For each pair of squared frequency and damping, of equal shape, the entries ``qq, qp, qf, pq, pp, pf``.
+    """
+    # displacements are measured in units that make the matrix nearly antisymmetric
+    unit = (frequency2.detach() + 1 / dt**2).sqrt()
+    unit = unit * torch.ones_like(damping)
+    zero, one = torch.zeros_like(unit), torch.ones_like(unit)
+    rows = ((zero, unit, zero), (-frequency2 / unit, -damping, one), (zero, zero, zero))
+    generator = torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in rows], -2)
+    found = torch.linalg.matrix_exp(generator * dt)
+    return {
+        "qq": found[..., 0, 0],
+        "qp": found[..., 0, 1] / unit,
+        "qf": found[..., 0, 2] / unit,
+        "pq": found[..., 1, 0] * unit,
+        "pp": found[..., 1, 1],
+        "pf": found[..., 1, 2],
+    }
