@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -54,6 +55,64 @@ class Kernel(abc.ABC):
         ``states`` is what ``run`` returned, ``cotangents`` are leaves like ``states``. The gradient of ``inputs`` has
         the layout of ``inputs``, that of ``coefficients`` the layout of ``coefficients``.
         """
+
+    def repeated(self, count: int) -> Kernel:
+        """The kernel of ``count`` of these steps with the inputs held, as one step."""
+        return Repeated(self, count)
+
+
+@dataclass(frozen=True)
+class Repeated(Kernel):
+    """``count`` steps of a kernel with the inputs held, as one step: kept are the states of whole steps only."""
+
+    inner: Kernel
+    count: int
+
+    def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
+        states = []
+        for k, row in enumerate(_rows(inputs, steps)):
+            state = self._last(self._inside(state, row, coefficients, first + k))
+            states.append(state)
+        return tree.stack(states)
+
+    def pull(
+        self,
+        state: Tree,
+        states: Tree,
+        inputs: Tree,
+        coefficients: Tree,
+        cotangents: Tree,
+        wanted: Wanted,
+        first: int,
+    ) -> Pulled:
+        above, before = tree.unbind(cotangents), [state, *tree.unbind(states)[:-1]]
+        rows = _rows(inputs, len(before))
+        carried: Tree = None
+        of_rows: list[Tree] = [None] * len(before)
+        of_coefficients: Tree = None
+        for k in reversed(range(len(before))):
+            carried = above[k] if carried is None else tree.map(torch.add, above[k], carried)
+            inside = self._inside(before[k], rows[k], coefficients, first + k)
+            only_last = tree.map(torch.zeros_like, inside)
+            tree.map(lambda leaf, end: leaf[-1].copy_(end), only_last, carried)
+            found = self.inner.pull(
+                before[k], inside, self._held(rows[k]), coefficients, only_last, wanted,
+                (first + k) * self.count,
+            )  # fmt: skip
+            carried, of_rows[k] = found.state, tree.map(lambda leaf: leaf.sum(0), found.inputs)
+            if wanted.coefficients:
+                of_coefficients = _sum(of_coefficients, found.coefficients)
+        return Pulled(carried, tree.stack(of_rows) if wanted.inputs else None, of_coefficients)
+
+    def _inside(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        return self.inner.run(state, self._held(row), coefficients, self.count, k * self.count)
+
+    def _held(self, row: Tree) -> Tree:
+        return tree.map(lambda leaf: leaf.expand(self.count, *leaf.shape), row)
+
+    @staticmethod
+    def _last(states: Tree) -> Tree:
+        return tree.map(lambda leaf: leaf[-1], states)
 
 
 class StepKernel(Kernel):

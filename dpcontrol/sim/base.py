@@ -157,6 +157,11 @@ class Substeps(Wrapper):
             state = self.inner.step(state, control, coefficients, noise, t + index * self.inner.dt)
         return state
 
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """That of ``inner``, run ``count`` times in every step."""
+        inner = self.inner.kernel(state, control, noise, coefficients)
+        return None if inner is None else inner.repeated(self.count)
+
 
 def align(parameter: Value, field: Tensor) -> Value:
     """A parameter ``()`` or ``(scenarios,)`` shaped so that it multiplies a field ``(scenarios, ...)``."""

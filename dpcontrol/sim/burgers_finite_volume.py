@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpcontrol import safe
+from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.burgers_finite_volume import FiniteVolumeKernel
+from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.checks import (
@@ -74,6 +78,8 @@ class FiniteVolumeBurgers(Simulator):
         extent: the two ends of the domain.
         boundary: ``"periodic"``, or ``(left value, right value)``: numbers, or tensors like the viscosity.
         speed: ``U``, a typical speed, by which the limiter tells a smooth extremum from a jump.
+        fused: whole runs on the CPU may go through compiled loops (:mod:`dpcontrol.kernels.burgers_finite_volume`,
+            needs Numba); ``False`` for the eager step always. The numbers are the same to rounding.
 
     Raises:
         UsageError: for a negative viscosity, a ``dt`` or speed that is not positive, an unknown boundary; at the
@@ -86,6 +92,7 @@ class FiniteVolumeBurgers(Simulator):
     extent: tuple[float, float] = (0.0, 1.0)
     boundary: str | tuple[Value, Value] = "periodic"
     speed: float = 1.0
+    fused: bool = True
 
     def __post_init__(self) -> None:
         require_positive("dt", self.dt)
@@ -116,7 +123,8 @@ class FiniteVolumeBurgers(Simulator):
 
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         """Stability, if the numbers are data and the parameters the defaults."""
-        if readable(initial, *parameters.values()) and same_as_defaults(parameters, self.parameters):
+        given = len(initial) and readable(initial, *parameters.values())
+        if given and same_as_defaults(parameters, self.parameters):
             self.check_stability(initial)
 
     def check_stability(self, state: Tensor) -> None:
@@ -171,6 +179,19 @@ class FiniteVolumeBurgers(Simulator):
         if control is not None:
             require_shape(second, state, control)
         return torch.lerp(state, second, 0.5)
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Compiled loops over the scenarios, where Numba is installed, on the CPU and in one precision."""
+        fitting = (
+            isinstance(state, Tensor)
+            and state.ndim == 2
+            and (control is None or control.shape == state.shape)
+        )
+        if not (self.fused and fitting and can_run(state, control, coefficients)):
+            return None
+        return FiniteVolumeKernel(
+            self.dt, self.extent[1] - self.extent[0], self.speed, self.boundary == "periodic"
+        )
 
     def _rate(self, u: Tensor, control: Tensor | None, coefficients: Mapping[str, Tensor]) -> Tensor:
         """``- (f[i+1/2] - f[i-1/2]) / h + F``."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.burgers_semi_lagrangian import SemiLagrangianKernel
+from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.checks import (
@@ -68,6 +72,8 @@ class SemiLagrangianBurgers(Simulator):
         viscosity: ``nu``, zero allowed; a number, or a tensor ``()`` or ``(scenarios,)``.
         extent: the two ends of the domain.
         boundary: ``"zero"`` or ``"periodic"``.
+        fused: whole runs on the CPU may go through compiled loops (:mod:`dpcontrol.kernels.burgers_semi_lagrangian`,
+            needs Numba); ``False`` for the eager step always. The numbers are the same to rounding.
 
     Raises:
         UsageError: for a negative viscosity, a ``dt`` that is not positive, an unknown boundary; at the start of a
@@ -79,6 +85,7 @@ class SemiLagrangianBurgers(Simulator):
     viscosity: Value
     extent: tuple[float, float] = (0.0, 1.0)
     boundary: str = "zero"
+    fused: bool = True
 
     def __post_init__(self) -> None:
         require_positive("dt", self.dt)
@@ -137,6 +144,17 @@ class SemiLagrangianBurgers(Simulator):
         pushed = torch.add(advected, control, alpha=self.dt)
         require_shape(pushed, state, control)
         return pushed
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """Compiled loops over the scenarios, where Numba is installed, on the CPU and in one precision."""
+        fitting = (
+            isinstance(state, Tensor)
+            and state.ndim == 2
+            and (control is None or control.shape == state.shape)
+        )
+        if not (self.fused and fitting and can_run(state, control, coefficients)):
+            return None
+        return SemiLagrangianKernel(self.dt, self.extent[1] - self.extent[0], self.boundary == "periodic")
 
 
 def _neighbours(u: Tensor, boundary: str) -> Tensor:

@@ -1,0 +1,77 @@
+"""What kernels of compiled loops have in common: whether they can run, tensors as flat memory, scenarios in threads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcontrol.tree import Tree, leaves
+
+# Below this many updates of a cell (about a millisecond) a second thread costs more than it saves.
+WORTH_A_THREAD = 500_000
+
+Rows = tuple[Any, tuple[int, ...]]
+
+
+def can_run(*data: Tree) -> bool:
+    """Whether compiled loops can take such data: Numba is installed; real tensors of one precision on the CPU."""
+    tensors = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor)]
+    kinds = {(leaf.dtype, leaf.device.type) for leaf in tensors}
+    fitting = kinds in ({(torch.float64, "cpu")}, {(torch.float32, "cpu")})
+    return fitting and importlib.util.find_spec("numba") is not None
+
+
+def rows(tensor: Tensor) -> Rows:
+    """A tensor of any layout, not copied, as its flat memory (a NumPy array) and its strides.
+
+    Loops are compiled for one type of array then, and read transposed and expanded tensors in place.
+    """
+    tensor = tensor.detach().resolve_neg()
+    if tensor.numel() == 0:
+        return torch.zeros(1, dtype=tensor.dtype).numpy(), (0,) * tensor.ndim
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((extent,), (1,)).numpy(), tensor.stride()
+
+
+def held(control: Tensor | None, steps: int, state: Tensor) -> Rows:
+    """Controls ``(steps, scenarios, cells)`` as flat memory and strides; ``None`` is zero."""
+    return rows(control if control is not None else state.new_zeros(1).expand(steps, *state.shape))
+
+
+def per_scenario(coefficient: Tensor, scenarios: int) -> Any:
+    """A coefficient ``()`` or ``(scenarios, 1)`` as an array ``(scenarios,)``."""
+    return coefficient.detach().resolve_neg().reshape(-1).expand(scenarios).contiguous().numpy()
+
+
+def gradient_like(per_scenario: Tensor, coefficient: Tensor) -> Tensor:
+    """The inverse way: gradients ``(scenarios,)`` summed over what was shared."""
+    return per_scenario[:, None].sum_to_size(coefficient.shape) if coefficient.ndim else per_scenario.sum()
+
+
+def in_threads(call: Callable[[int, int], None], scenarios: int, group: int, updates: int) -> None:
+    """``call(begin, end)`` for all scenarios, in as many threads as torch may use where that is worth while.
+
+    The loops release the interpreter's lock. Scenarios do not see each other: the numbers are the same to the bit.
+
+    Args:
+        call: runs the scenarios from ``begin`` up to ``end``.
+        scenarios: how many there are.
+        group: chunks are multiples of it.
+        updates: updates of a cell in all scenarios.
+    """
+    threads = min(torch.get_num_threads(), 1 + updates // WORTH_A_THREAD)
+    chunk = -(-scenarios // (threads * group)) * group if scenarios else 1
+    chunks = [(begin, min(begin + chunk, scenarios)) for begin in range(0, scenarios, chunk)]
+    if len(chunks) == 1:
+        call(*chunks[0])
+    elif chunks:
+        with ThreadPoolExecutor(len(chunks) - 1) as pool:
+            others = [pool.submit(call, *each) for each in chunks[1:]]
+            call(*chunks[0])
+            for other in others:
+                other.result()
