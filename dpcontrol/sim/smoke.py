@@ -68,7 +68,8 @@ class Smoke(Simulator):
     The velocity given at the start need not be free of divergence: the first advection uses it as it is.
     Advection is stable for any ``dt``; accuracy asks for ``u dt / h`` of about one, and ``b s dt^2 / h`` well below.
     The marker is not conserved exactly (semi-Lagrangian advection is no flux form). Kinks: the derivative jumps where a
-    back-traced point crosses a cell centre and where MacCormack's clamping sets in.
+    back-traced point crosses a cell centre and where MacCormack's clamping sets in. Clamped values themselves jump
+    where the point crosses into another cell, so that losses are continuous with ``"semi_lagrangian"`` only.
 
     **Parameters**: ``buoyancy``, ``inflow``.
 

@@ -196,7 +196,8 @@ def mac_cormack(field: Tensor, travelled: Sequence[Tensor], beyond: Beyond, stre
     """Semi-Lagrangian advection, corrected by half of what a step forth and back changes; second order in space.
 
     The corrected value is clamped between the corner values of the cell that the point was traced back to, so that
-    there are no new extrema; that costs the order at extrema, and makes kinks.
+    there are no new extrema; that costs the order at extrema. Clamped values jump where the point crosses into another
+    cell, whose corners are others: the result is not continuous in ``travelled``.
 
     Source: A. Selle, R. Fedkiw, B. Kim, Y. Liu, J. Rossignac, J. Sci. Comput. 35 (2008) 350, sections 3 and 4.
     """

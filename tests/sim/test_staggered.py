@@ -183,6 +183,22 @@ def test_advection_keeps_bounds_and_under_constant_velocity_mass(scheme):
     assert float(moved.max()) <= float(rough.max()) and float(moved.min()) >= float(rough.min())
 
 
+def test_only_clamping_jumps_from_cell_to_cell():
+    rough = random(1, 8, 8)
+
+    def change(scheme, width):
+        before, after = (
+            scheme(
+                rough, [torch.full_like(rough, 1 + side), torch.full_like(rough, 0.3)], ((("edge",) * 2),) * 2
+            )
+            for side in (-width, width)
+        )
+        return float((after - before).abs().max())
+
+    assert change(semi_lagrangian, 1e-9) < 1e-8
+    assert change(mac_cormack, 1e-9) > 0.1
+
+
 @pytest.mark.parametrize("scheme", [semi_lagrangian, mac_cormack])
 @pytest.mark.parametrize("kind", ["zero", "edge", "periodic"])
 def test_derivatives_of_advection(scheme, kind):
