@@ -3,6 +3,7 @@
 from dpcontrol.sim.actuated import Actuated
 from dpcontrol.sim.base import Simulator, Substeps, align
 from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
+from dpcontrol.sim.burgers_plane import PlaneBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
@@ -71,6 +72,7 @@ __all__ = [
     "Pendulum",
     "Periodic",
     "PhiFlowStep",
+    "PlaneBurgers",
     "Schroedinger",
     "SemiLagrangianBurgers",
     "SeparableSystem",
