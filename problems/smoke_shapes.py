@@ -143,7 +143,7 @@ def problem(
             "floor": floor,
         },
         plots={"transition": Transition(target)},
-        name="smoke_shapes",
+        name="smoke_shapes_pushed" if dynamic else "smoke_shapes",
     )
 
 

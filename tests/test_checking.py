@@ -171,7 +171,7 @@ def test_a_kinked_derivative_is_not_smooth_and_not_wrong():
 
 
 # their small sizes are not that small: a check runs a problem about thirty times
-LARGE = ("ks_stabilisation", "smoke_inverse", "smoke_shapes")
+LARGE = ("ks_stabilisation", "smoke_inverse", "smoke_shapes", "smoke_shapes_pushed")
 CATALOGUE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names()]
 
 
