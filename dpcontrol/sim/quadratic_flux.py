@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from dpcontrol.kernels import ExponentialKernel, HalfSpectrum, Kernel, Square
+from dpcontrol.kernels.native import can_run
+from dpcontrol.kernels.spectral_rows import RowKernel, suits
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
 from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
@@ -85,7 +87,12 @@ class QuadraticFlux(Simulator):
         )
 
     def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
-        """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off."""
+        """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off.
+
+        Compiled loops on the CPU where numba is installed and the size suits them, else torch's transforms.
+        """
         if not self.fused or not alike(state, control):
             return None
+        if suits(self.cells) and can_run(state, control):
+            return RowKernel(self.transforms, self.scheme.stages)
         return ExponentialKernel(self.transforms, Square(self.transforms), self.scheme.stages)

@@ -48,11 +48,11 @@ class VorticityFlow(Simulator):
 
     .. math:: -\mathbf u \cdot \nabla \omega = -(\partial_{xx} - \partial_{yy}) uv - \partial_{xy} (v^2 - u^2),
 
-    four transforms a stage where ``u omega, v omega`` need five. In time
-    ``ETDRK2`` (measured order 2; 9 transforms a step of a run) or ``ETDRK4`` (4; 17), one more with a control;
-    viscosity, drag and a constant force are exact. The flow limits ``dt`` to about ``dt max|u| k_max < 0.5`` with ``ETDRK2``, which
-    has no damping of its own, and 2.5 with ``ETDRK4``. Without viscosity, drag and force the Galerkin equations
-    keep energy and enstrophy, the scheme does so up to its order.
+    four transforms a stage where ``u omega, v omega`` need five. In time ``ETDRK2`` (measured order 2; 9 transforms a
+    step of a run) or ``ETDRK4`` (4; 17), one more with a control; viscosity, drag and a constant force are exact. The
+    flow limits ``dt`` to about ``dt max|u| k_max < 0.5`` with ``ETDRK2``, which has no damping of its own, and 2.5 with
+    ``ETDRK4``. Without viscosity, drag and force the Galerkin equations keep energy and enstrophy, the scheme does so
+    up to its order.
 
     **Parameters**: ``viscosity``, ``drag``, ``stirring``.
 
