@@ -266,7 +266,7 @@ class Transition:
     def __call__(self, figure: Any, solutions: Mapping[str, Any]) -> None:
         moments = [0, 3, 6, 9, 12, 14, HORIZON]
         each = max(1, self.pairs // len(solutions))
-        figure.set_size_inches(11.5, 0.55 + 1.62 * each * len(solutions))
+        figure.set_size_inches(11.5, 0.8 + 1.62 * each * len(solutions))
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         axes = figure.subplots(each * len(solutions), len(moments), squeeze=False)
         rows = iter(axes)
@@ -283,6 +283,10 @@ class Transition:
                     0.96, 0.05, f"{100 * float(errors[pair]):.1f} % off", color="white", fontsize=9,
                     ha="right", transform=row[-1].transAxes,
                 )  # fmt: skip
+        figure.supxlabel(
+            "orange: outline of the target · arrows: velocity · % off: distance to the target over that at the start",
+            fontsize=9, color="#6b7485",
+        )  # fmt: skip
         for panel, k in zip(axes[0], moments, strict=True):
             panel.set_title(
                 "start" if k == 0 else f"step {k}", fontsize=10, fontweight="normal", loc="center"

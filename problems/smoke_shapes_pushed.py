@@ -4,9 +4,9 @@ The equations, in a closed box 64 x 64, at rest at the start:
 
     s_t + u . grad s = 0,   u_t + u . grad u = -grad p + F,   div u = 0
 
-The question: which forces F, one field for each step, drive the fluid so that it carries the start shape into the target
-shape? This is ``smoke_shapes`` with ``dynamic=True``: the same pairs of shapes, but the velocity is no longer chosen anew
-in every step; what was set in motion goes on moving.
+The question: which forces F, one field for each step, drive the fluid so that it carries the start shape into the
+target shape? This is ``smoke_shapes`` with ``dynamic=True``: the same pairs of shapes, but the velocity is no longer
+chosen anew in every step; what was set in motion goes on moving.
 
 =====================  =========================================================  ==============================
 symbol                 value                                                      unit
@@ -20,7 +20,8 @@ symbol                 value                                                    
 Unknown: the force of every step, 16 x 8,192 numbers for each pair, unbounded; it starts from the forces that would make
 the flow of ``smoke_shapes.carrying``. float32.
 
-Objective of each pair: sum over cells of (s_16 - target)^2 + 0.01 E with the effort E = 0.5 sum F^2, mean over the steps.
+Objective of each pair: sum over cells of (s_16 - target)^2 + 0.01 E with the effort E = 0.5 sum F^2, mean over the
+steps.
 
 Metrics: those of ``smoke_shapes``; ``floor`` is the lowest ``relative_error`` at conserved mass.
 
@@ -30,8 +31,9 @@ velocity is chosen freely; published there: relative error 0.0545, by a trained 
 
 from __future__ import annotations
 
-from dpcontrol.problem import Problem
 from dpcontrol.problems import smoke_shapes
+
+from dpcontrol.problem import Problem
 
 DEFAULTS = smoke_shapes.DEFAULTS
 
