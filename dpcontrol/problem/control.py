@@ -22,6 +22,7 @@ from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.unknown import Law, Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
+from dpcontrol.sim.compiled import Compiled
 from dpcontrol.sim.function import FunctionSimulator, Steady
 from dpcontrol.tree import Tree
 
@@ -44,6 +45,7 @@ def control_problem(
     metrics: Mapping[str, Metric] | None = None,
     plots: Mapping[str, PlotFunction] | None = None,
     gradient: GradientMode | None = None,
+    compile: bool = False,
     name: str | None = None,
 ) -> Problem:
     r"""Pose a control task: find the unknown ``z`` that minimises ``objective`` over ``x_{k+1} = step(x_k, u_k)``.
@@ -69,6 +71,8 @@ def control_problem(
         plots: name -> ``function(figure, solutions)`` for reports: draws into a matplotlib figure; ``solutions`` is a
             dict, label -> solution.
         gradient: how the rollout is differentiated; :class:`~dpcontrol.engine.gradients.Full` by default.
+        compile: compile the step and its adjoint, see :class:`~dpcontrol.sim.compiled.Compiled`: seconds once, then
+            several times faster for steps of many small operations.
         name: what reports call it.
 
     Raises:
@@ -98,7 +102,7 @@ def control_problem(
     bound, lifted = folds.bind(objective, setting)
     problem = Problem(
         name=name or _name_of(simulator),
-        simulator=system,
+        simulator=Compiled(system) if compile else system,
         scenarios=_with_lifted(cast, lifted),
         horizon=steps,
         unknown=slots,

@@ -7,6 +7,7 @@ from dpcontrol.sim.burgers_plane import PlaneBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
+from dpcontrol.sim.compiled import Compiled
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.external import BlackBox, JaxFunction, PhiFlowStep
 from dpcontrol.sim.flow import IncompressibleFlow
@@ -48,6 +49,7 @@ __all__ = [
     "AdvectionDiffusion",
     "BlackBox",
     "CartPole",
+    "Compiled",
     "Disc",
     "DiscreteLinear",
     "ExponentialScheme",

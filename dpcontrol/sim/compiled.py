@@ -1,0 +1,93 @@
+"""Any simulator with its step and the adjoint of its step compiled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dpcontrol import tree
+from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.compiled import Compilations, CompiledKernel
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator, Wrapper
+from dpcontrol.sim.function import FunctionSimulator
+from dpcontrol.tree import Tree
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+@dataclass(frozen=True)
+class Compiled(Wrapper):
+    """``inner`` with its step, and the vector-Jacobian product of its step, compiled as one small graph each.
+
+    The same numbers to rounding. Compiling takes seconds, at the first value and at the first gradient, and again for
+    every other shape, dtype or device; a smaller batch of scenarios is filled up to one that is compiled already
+    where that is at most four times as many. The logger ``dpcontrol.kernels.compiled`` says when (level ``INFO``).
+    Transforms and second derivatives run the step of ``inner`` as it is. Worth it for steps of several small
+    operations; transforms (FFT) and complex numbers gain nothing. A simulator that has a kernel of its own keeps it.
+
+    The step must be made of torch operations that do not depend on numbers: no ``.item()``, no ``if`` on a tensor or
+    on ``t`` (``torch.where`` instead).
+
+    Args:
+        inner: a simulator, or a function ``step(state, control)`` as for
+            :class:`~dpcontrol.sim.function.FunctionSimulator`.
+
+    Raises:
+        UsageError: without a C++ compiler or a CUDA device; at the first run, for a step that cannot be compiled.
+    """
+
+    inner: Simulator
+    compilations: Compilations = field(default_factory=Compilations, init=False, repr=False, compare=False)
+
+    def __init__(self, inner: Simulator | Callable[..., Tree]) -> None:
+        system = inner if isinstance(inner, Simulator) else FunctionSimulator(inner)
+        object.__setattr__(self, "inner", system)
+        object.__setattr__(self, "compilations", Compilations())
+        require_compiler()
+
+    @property
+    def dt(self) -> float:
+        return self.inner.dt
+
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        return self.inner.step(state, control, coefficients, noise, t)
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        own = self.inner.kernel(state, control, noise, coefficients)
+        if own is not None or not self.differentiable:
+            return own
+
+        def step(x: Tree, row: Tree, constants: Any, t: Any) -> Tree:
+            return self.inner.step(x, row[0], constants, row[1], t)
+
+        return CompiledKernel(
+            step, self.dt, self.compilations, _per_scenario(self.inner, state, coefficients)
+        )
+
+
+def require_compiler() -> None:
+    """Refuse, in one sentence, where nothing can be compiled."""
+    wanted = os.environ.get("CXX")
+    if torch.cuda.is_available() or any(map(shutil.which, (wanted,) if wanted else COMPILERS)):
+        return
+    found = f"CXX={wanted} was not found" if wanted else f"none of {', '.join(COMPILERS)} was found"
+    raise UsageError(
+        f"compiling a step needs a C++ compiler, and {found}: install one, set CXX to it, or leave out compile=True."
+    )
+
+
+def _per_scenario(simulator: Simulator, state: Tree, coefficients: Any) -> tuple[bool, ...] | None:
+    """Which tensors of the coefficients have one row per scenario; ``None`` where their shapes do not tell."""
+    count = len(tree.leaves(state)[0])
+    tensors = tree.split_tensors(coefficients)[0]
+    own = coefficients["scenario"] if isinstance(simulator, FunctionSimulator) else None
+    known = {id(leaf) for leaf in tree.leaves(own)}
+    if any(leaf.ndim and len(leaf) == count and id(leaf) not in known for leaf in tensors):
+        return None
+    return tuple(id(leaf) in known for leaf in tensors)
