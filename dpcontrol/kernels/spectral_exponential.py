@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.spectral import HalfSpectrum, chunks, product_sum
-from dpcontrol.kernels.spectral_terms import Tables, Term
+from dpcontrol.kernels.spectral_terms import Term
 from dpcontrol.tree import Tree
+
+Tables = Mapping[str, Any]
 
 END = "1"
 """The key of the end of a step."""
@@ -54,7 +56,7 @@ class ExponentialKernel(Kernel):
     transforms of a forward run and one more a step, but hardly any calls. Then the cotangents pass step by step,
     through as many transforms as a step forward has; gradients of forces and tables are formed for many steps together.
 
-    Coefficients: ``scheme``, ``force`` (a spectrum that acts always, or ``None``), and the tables of the term.
+    Coefficients: ``scheme``, and ``force`` (a spectrum that acts always, or ``None``).
     """
 
     transforms: HalfSpectrum
@@ -65,7 +67,7 @@ class ExponentialKernel(Kernel):
         scheme, states = coefficients["scheme"], []
         pushes = _pushes(self._force(inputs[0], coefficients, state.ndim), scheme)
         spectrum = self.transforms.forward(state)
-        values = self.term.enter(state, spectrum, coefficients)
+        values = self.term.enter(state, spectrum)
         for k in range(steps):
             bases = _bases(spectrum, scheme, {key: rows[k % len(rows)] for key, rows in pushes.items()})
             inside = self._through(spectrum, values, bases, coefficients)
@@ -73,7 +75,7 @@ class ExponentialKernel(Kernel):
             for rate, weight in zip(inside.rates, scheme["outer"], strict=True):
                 spectrum = torch.addcmul(spectrum, rate, weight)
             if k < steps - 1:
-                state, values = self.term.open(spectrum, coefficients)
+                state, values = self.term.open(spectrum)
             else:
                 state = self.transforms.inverse(spectrum)
             states.append(state)
@@ -89,15 +91,17 @@ class ExponentialKernel(Kernel):
         wanted: Wanted,
         first: int,
     ) -> Pulled:
-        control, conjugate, above = inputs[0], tree.map(torch.conj_physical, coefficients), None
+        control, above = inputs[0], None
+        tables = {name: coefficients[name] for name in ("scheme", "force")}
+        conjugate = tree.map(torch.conj_physical, tables)
         of_control = torch.empty_like(control) if wanted.inputs and control is not None else None
-        totals = tree.map(torch.zeros_like, coefficients) if wanted.coefficients else None
+        totals = tree.map(torch.zeros_like, tables) if wanted.coefficients else None
         for low, high in chunks(len(states), state):
             before = states[low - 1 : high - 1] if low else torch.cat([state[None], states[: high - 1]])
             force = self._force(None if control is None else control[low:high], coefficients, state.ndim)
             spectra = self.transforms.forward(before)
             bases = _bases(spectra, coefficients["scheme"], _pushes(force, coefficients["scheme"]))
-            values = self.term.enter(before, spectra, coefficients)
+            values = self.term.enter(before, spectra)
             inside = self._through(spectra, values, bases, coefficients, all_rates=totals is not None)
             above, notes = self._back(inside.values, cotangents[low:high], above, conjugate, leave=low == 0)
             if of_control is None and totals is None:
@@ -111,12 +115,8 @@ class ExponentialKernel(Kernel):
                 weights = self.transforms.weights(spectra)
                 _add_linear(totals, spectra, force, tree.map(weights.mul, of_bases), weights * of_force)
                 self._add_rates(totals, inside, tree.map(weights.mul, back))
-                of_term = self.term.of_tables(
-                    inside.spectra, inside.values, coefficients, conjugate, back.rates
-                )
-                for name, gradient in of_term.items():
-                    totals[name] += gradient
-        return Pulled(above, None if of_control is None else (of_control, None), totals)
+        of_inputs = None if of_control is None else (of_control, None)
+        return Pulled(above, of_inputs, None if totals is None else {**coefficients, **totals})
 
     def _force(self, control: Tensor | None, coefficients: Tables, axes: int) -> Tensor | None:
         """Spectra of all that acts, ``(steps or 1, scenarios or 1, ...)``."""
@@ -136,7 +136,7 @@ class ExponentialKernel(Kernel):
         all_rates: bool = True,
     ) -> Inside:
         """The stages of one step, or of many together. The last rate enters no stage and can be left out."""
-        inside = Inside([spectrum], [values], [self.term.rate(values, coefficients)])
+        inside = Inside([spectrum], [values], [self.term.rate(values)])
         for key, row, factors in zip(
             self.stages.keys, self.stages.sources, coefficients["scheme"]["inner"], strict=True
         ):
@@ -144,9 +144,9 @@ class ExponentialKernel(Kernel):
             for j, weight in zip(row, factors, strict=True):
                 stage = torch.addcmul(stage, inside.rates[j], weight)
             inside.spectra.append(stage)
-            inside.values.append(self.term.lift(stage, coefficients))
+            inside.values.append(self.term.lift(stage))
             if all_rates or len(inside.rates) < len(self.stages.keys):
-                inside.rates.append(self.term.rate(inside.values[-1], coefficients))
+                inside.rates.append(self.term.rate(inside.values[-1]))
         return inside
 
     def _back(
@@ -165,10 +165,10 @@ class ExponentialKernel(Kernel):
             back = self._back_through([fields[k] for fields in values], end, conjugate)
             passing = _combined(self._of_bases(back), conjugate["scheme"]["decay"])
             if leave and k == 0:
-                above = self.term.leave(values[0][k], conjugate, back.rates[0])
+                above = self.term.leave(values[0][k], back.rates[0])
                 above += self.transforms.inverse(passing)
             else:
-                above = self.term.pull(values[0][k], conjugate, back.rates[0]) + passing
+                above = self.term.pull(values[0][k], back.rates[0]) + passing
             notes.append(back)
         assert above is not None
         return above, notes[::-1]
@@ -179,7 +179,7 @@ class ExponentialKernel(Kernel):
         of_rates = [end * weight for weight in scheme["outer"]]
         of_stages: list[Tensor] = []
         for i in reversed(range(1, len(values))):
-            of_stage = self.term.pull(values[i], conjugate, of_rates[i])
+            of_stage = self.term.pull(values[i], of_rates[i])
             of_stages.append(of_stage)
             for j, weight in zip(self.stages.sources[i - 1], scheme["inner"][i - 1], strict=True):
                 of_rates[j].addcmul_(of_stage, weight)

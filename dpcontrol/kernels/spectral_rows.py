@@ -12,8 +12,7 @@ from torch import Tensor
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.native import held, in_threads, rows
 from dpcontrol.kernels.spectral import HalfSpectrum
-from dpcontrol.kernels.spectral_exponential import Stages
-from dpcontrol.kernels.spectral_terms import Tables
+from dpcontrol.kernels.spectral_exponential import Stages, Tables
 from dpcontrol.tree import Tree
 
 RADICES = (4, 2, 3, 5)

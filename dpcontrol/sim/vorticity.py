@@ -133,10 +133,11 @@ class VorticityFlow(Simulator):
         coefficients = {
             "scheme": self.scheme.coefficients(linear, self.dt, kept=cut(box.kept(self.dealiasing, device))),
             "force": spread(chi, 2) * cut(one_wave),
-            "to_velocity": cut(self._to_velocity(device)).contiguous(),
-            "of_products": torch.stack((kx.square() - ky.square(), kx * ky)),
         }
-        return cast(coefficients, nu.dtype)
+        to_velocity = cut(self._to_velocity(device)).contiguous()
+        of_products = torch.stack((kx.square() - ky.square(), kx * ky))
+        term = Advection(self.transforms, cast(to_velocity, nu.dtype), cast(of_products, nu.dtype))
+        return {**cast(coefficients, nu.dtype), "term": term}
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         """One step of the scheme."""
@@ -148,10 +149,12 @@ class VorticityFlow(Simulator):
         else:
             force = force.expand(len(state), *force.shape[-2:])
 
+        term: Advection = coefficients["term"]
+
         def advection(spectrum: Tensor) -> Tensor:
-            u, v = transforms.inverse(spectrum[:, None] * coefficients["to_velocity"]).unbind(1)
+            u, v = transforms.inverse(spectrum[:, None] * term.to_velocity).unbind(1)
             products = transforms.forward(torch.stack((u * v, (v - u) * (v + u)), 1))
-            return (products * coefficients["of_products"]).sum(1)
+            return (products * term.of_products).sum(1)
 
         spectrum = transforms.forward(state)
         after = self.scheme.advance(spectrum, advection, advection(spectrum), coefficients["scheme"], force)
@@ -161,7 +164,7 @@ class VorticityFlow(Simulator):
         """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off."""
         if not self.fused or not alike(state, control):
             return None
-        return ExponentialKernel(self.transforms, Advection(self.transforms), self.scheme.stages)
+        return ExponentialKernel(self.transforms, coefficients["term"], self.scheme.stages)
 
     def velocity(self, state: Tensor) -> Tensor:
         """``(u, v)`` at the points, ``(scenarios, 2, nx, ny)``."""
