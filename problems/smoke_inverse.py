@@ -131,16 +131,27 @@ class Plumes:
         for label, solution in solutions.items():
             rows[label] = marker(solution.trajectory().states)[:, self.plume]
         times = range(4, HORIZON + 1, 4)
+        figure.set_size_inches(11.5, 0.6 + 2.3 * len(rows))
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         axes = figure.subplots(len(rows), len(times) + 1, squeeze=False, sharex=True, sharey=True)
         highest = float(self.target.max())
         for row, (label, states) in zip(axes, rows.items(), strict=True):
             for panel, k in zip(row, times, strict=False):
-                show(panel, states[k], highest, f"step {k}")
-            show(row[-1], self.target, highest, "target")
+                show(panel, states[k], highest)
+            show(row[-1], self.target, highest)
+            for panel in row[-2:]:  # where they are compared
+                outline = self.target.T.cpu().numpy()
+                panel.contour(outline, [0.15 * highest], colors="#56B4E9", linewidths=1.0)
             row[0].set_ylabel(label)
+        for panel, title in zip(axes[0], [*(f"step {k}" for k in times), "target"], strict=True):
+            panel.set_title(title, fontsize=10, fontweight="normal", loc="center")
 
 
-def show(panel: Any, field: Tensor, highest: float, title: str) -> None:
+def show(panel: Any, field: Tensor, highest: float) -> None:
     """One marker field, ``x`` to the right and ``y`` upwards."""
-    panel.imshow(field.T.cpu().numpy(), origin="lower", cmap="magma", vmin=0, vmax=highest)
-    panel.set(title=title, xticks=[], yticks=[])
+    panel.imshow(
+        field.T.cpu().numpy(), origin="lower", cmap="magma", vmin=0, vmax=highest, interpolation="bilinear"
+    )
+    panel.set(xticks=[], yticks=[])
+    for spine in panel.spines.values():
+        spine.set_visible(False)
