@@ -117,7 +117,7 @@ def draw_lines(
     if count > 1 or wanted is not None:
         entries = count + (wanted is not None)
         axes.legend(
-            ncols=min(entries, 4), fontsize=9, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1,
+            ncols=min(entries, 5), fontsize=9, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1,
             loc="lower right", bbox_to_anchor=(1.0, 1.0),
         )  # fmt: skip
 
