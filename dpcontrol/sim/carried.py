@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +9,8 @@ import torch
 from torch import Tensor
 
 from dpcontrol.sim.staggered import Beyond, extended
-from dpcontrol.tree import Tree, leaves
 
 Parts = list[Tensor]
-
-
-def is_compiled_for(*data: Tree) -> bool:
-    """Whether the loops can run on such data: numba is there, and real numbers of one precision on the CPU."""
-    tensors = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor)]
-    kinds = {(leaf.dtype, leaf.device.type) for leaf in tensors}
-    fitting = kinds in ({(torch.float64, "cpu")}, {(torch.float32, "cpu")})
-    return fitting and importlib.util.find_spec("numba") is not None
 
 
 def carried(scheme: str, field: Tensor, travelled: Sequence[Tensor], beyond: Beyond) -> Tensor:

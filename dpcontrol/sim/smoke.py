@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, align, require_positive
-from dpcontrol.sim.carried import is_compiled_for
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.smoke_kernel import SmokeKernel
 from dpcontrol.sim.staggered import (
@@ -173,7 +173,7 @@ class Smoke(Simulator):
 
     def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
         """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
-        if not is_compiled_for(state, control, coefficients["lift"], coefficients["inflow"]):
+        if not can_run(state, control, coefficients["lift"], coefficients["inflow"]):
             return None
         if control is not None and tuple(control.shape[1:]) != (len(self.grid.cells), *self.grid.cells):
             return None  # the eager step says what is wrong

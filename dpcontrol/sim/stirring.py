@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, require_positive
-from dpcontrol.sim.carried import is_compiled_for
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.smoke_kernel import StirringKernel
 from dpcontrol.sim.staggered import (
@@ -125,7 +125,7 @@ class Stirring(Simulator):
 
     def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
         """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
-        if control is None or not is_compiled_for(state, control):
+        if control is None or not can_run(state, control):
             return None
         if tuple(control.shape[1:]) != self.corners:
             return None  # the eager step says what is wrong
