@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dpcontrol.kernels import ExponentialKernel, HalfSpectrum, Kernel, Square
 from dpcontrol.kernels.native import can_run
-from dpcontrol.kernels.spectral_rows import RowKernel, suits
+from dpcontrol.kernels.spectral_loops import suits
+from dpcontrol.kernels.spectral_rows import RowKernel
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
 from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread

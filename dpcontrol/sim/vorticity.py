@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels import Advection, ExponentialKernel, HalfSpectrum, Kernel
+from dpcontrol.kernels.native import can_run
+from dpcontrol.kernels.spectral_flow import FlowKernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK2, ExponentialScheme, cast
@@ -161,9 +163,14 @@ class VorticityFlow(Simulator):
         return transforms.inverse(after)
 
     def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
-        """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off."""
+        """Whole runs in Fourier space with a hand-written adjoint, unless ``fused`` is off.
+
+        Compiled loops on the CPU where numba is installed and the shape suits them, else torch's transforms.
+        """
         if not self.fused or not alike(state, control):
             return None
+        if FlowKernel.fits(self.shape) and can_run(state, control):
+            return FlowKernel(coefficients["term"], self.scheme.stages)
         return ExponentialKernel(self.transforms, coefficients["term"], self.scheme.stages)
 
     def velocity(self, state: Tensor) -> Tensor:
