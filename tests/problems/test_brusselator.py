@@ -11,7 +11,7 @@ from dpcontrol.strategies.quasi_newton import LBFGS
 
 pytest.importorskip("jax")
 
-from dpcontrol.problems import brusselator  # noqa: E402
+from dpcontrol.problems import brusselator
 
 
 def rate(state, control):

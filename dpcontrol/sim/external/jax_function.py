@@ -44,7 +44,9 @@ class JaxFunction:
     """
 
     function: Callable[..., Any]
-    _calls: dict[Shell, JaxCall] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _calls: dict[tuple[Shell, bool], JaxCall] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         require_jax()
@@ -66,11 +68,12 @@ class JaxFunction:
         tensors, rest = tree.shell((arguments, keywords))
         if any(isinstance(other, float) for other in rest.others):
             tensors, rest = tree.shell(_numbers_as_tensors((arguments, keywords), tensors))
-        known = self._calls.get(rest)
+        key = rest, any(tensor.dtype == torch.float64 for tensor in tensors)
+        known = self._calls.get(key)
         if known is None:
             known = JaxCall(_Flat(self.function, rest))
             known.refuse_single(tensors)
-            self._calls[rest] = known
+            self._calls[key] = known
         return known.function.built(call(known, tensors))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,8 @@ class PhiFlowStep:
 
     Args:
         function: ``function(state, control)``, which may also take ``parameters`` and ``t`` by keyword.
-        like: a PhiFlow field with the grid and the boundary conditions of the state, or a dict or tuple of such.
+        like: a PhiFlow field with the grid and the boundary conditions of the state, or a dict or tuple of such, or a
+            function that makes it: files that are read where PhiFlow is not installed cannot make one themselves.
         control: the same for the control.
         backend: ``"jax"`` or ``"torch"``.
 
@@ -73,9 +75,12 @@ class PhiFlowStep:
             raise UsageError(
                 f"PhiFlowStep wraps function(field, control) -> field; found {type(self.function).__name__}."
             )
-        for name, template in (("like", self.like), ("control", self.control)):
+        like, control = (
+            value() if inspect.isfunction(value) else value for value in (self.like, self.control)
+        )
+        for name, template in (("like", like), ("control", control)):
             _require_grids(name, template, needed=name == "like")
-        inner = _Natively(self.function, self.like, self.control)
+        inner = _Natively(self.function, like, control)
         object.__setattr__(self, "_call", JaxFunction(inner) if self.backend == "jax" else inner)
 
     @property
@@ -123,7 +128,10 @@ def require_phiflow(backend: str) -> None:
     if backend == "jax":
         require_jax()
     try:
-        importlib.import_module(f"phi.{backend}")
+        with warnings.catch_warnings():  # PhiFlow warns of parts of itself while it is imported
+            warnings.simplefilter("ignore", DeprecationWarning)
+            importlib.import_module(f"phi.{backend}")
+            importlib.import_module("phi.physics.advect")
     except ImportError as error:
         raise UsageError(
             "steps written with PhiFlow need PhiFlow, which is not installed here: pip install 'dpcontrol[external]'."
