@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
-from dpcontrol.kernels.native import gradient_like, held, in_threads, per_scenario, rows
+from dpcontrol.kernels.native import gradient_like, held, in_threads, per_scenario, plain, rows
 from dpcontrol.tree import Tree
 
 NAMES = ("viscosity", "left_value", "right_value")
@@ -72,7 +72,7 @@ class FiniteVolumeKernel(Kernel):
         common = self._common(state, inputs, coefficients, len(states))
         asked = (with_controls, wanted.coefficients)
         written = of_state.numpy(), of_controls.numpy(), of_sides.numpy()
-        kept, above, width = states.detach().numpy(), rows(cotangents), _width(state)
+        kept, above, width = plain(states).numpy(), rows(cotangents), _width(state)
 
         def call(begin: int, end: int) -> None:
             for chunk in _chunks(begin, end, width):
@@ -90,20 +90,23 @@ class FiniteVolumeKernel(Kernel):
     def _common(
         self, state: Tensor, inputs: Tree, coefficients: Mapping[str, Tensor], steps: int
     ) -> tuple[Any, ...]:
-        kind = state.detach().numpy().dtype.type
-        cells, scenarios = state.shape[1], len(state)
-        sides = [per_scenario(coefficients.get(name, state.new_zeros(())), scenarios) for name in NAMES]
+        scenarios, cells = state.shape
+        first = rows(state)
+        kind = first[0].dtype.type
+        zero = np.zeros(scenarios, kind)
+        sides = tuple(
+            per_scenario(coefficients[name], scenarios) if name in coefficients else zero for name in NAMES
+        )
         numbers = kind(self.dt), kind(cells / self.length), kind(cells**-3.0 * self.speed**2)
-        controls = held(None if inputs is None else inputs[0], steps, state)
-        return rows(state), controls, tuple(sides), numbers, np.bool_(self.periodic), self.substeps
+        return first, held(inputs[0], steps, state), sides, numbers, self.periodic, self.substeps
 
 
 def _width(state: Tensor) -> int:
     return max(1, min(len(state), VECTOR // state.element_size()))
 
 
-def _chunks(begin: int, end: int, width: int) -> list[tuple[int, int, int]]:
+def _chunks(begin: int, end: int, width: int) -> list[tuple[int, int, Any]]:
     """As many whole groups as there are, and the rest as one smaller group."""
     middle = end - (end - begin) % width
     parts = [(begin, middle, width), (middle, end, end - middle)]
-    return [part for part in parts if part[0] < part[1]]
+    return [(low, high, np.empty((n, 1) if n > 1 else 1)) for low, high, n in parts if low < high]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
-from dpcontrol.kernels.native import gradient_like, held, in_threads, per_scenario, rows
+from dpcontrol.kernels.native import gradient_like, held, in_threads, per_scenario, plain, rows
 from dpcontrol.tree import Tree
 
 
@@ -64,7 +63,7 @@ class SemiLagrangianKernel(Kernel):
         common = self._common(state, inputs, coefficients, len(states))
         asked = (with_controls, wanted.coefficients)
         written = of_state.numpy(), of_controls.numpy(), of_spread.numpy()
-        kept, above = states.detach().numpy(), rows(cotangents)
+        kept, above = plain(states).numpy(), rows(cotangents)
 
         def call(begin: int, end: int) -> None:
             pull(common[0], kept, *common[1:], above, asked, *written, (begin, end))
@@ -76,8 +75,9 @@ class SemiLagrangianKernel(Kernel):
         return Pulled(of_state, (of_controls if with_controls else None, None), found)
 
     def _common(self, state: Tensor, inputs: Tree, coefficients: Tensor, steps: int) -> tuple[Any, ...]:
-        kind, cells = state.detach().numpy().dtype.type, state.shape[1]
-        spread = per_scenario(coefficients * cells**2, len(state))
+        scenarios, cells = state.shape
+        first = rows(state)
+        kind = first[0].dtype.type
+        spread = per_scenario(coefficients, scenarios) * kind(cells**2)
         numbers = kind(self.dt), kind(self.dt * cells / self.length)
-        controls = held(None if inputs is None else inputs[0], steps, state)
-        return rows(state), controls, spread, numbers, np.bool_(self.periodic), self.substeps
+        return first, held(inputs[0], steps, state), spread, numbers, self.periodic, self.substeps

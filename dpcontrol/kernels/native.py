@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,11 +32,17 @@ def rows(tensor: Tensor) -> Rows:
 
     Loops are compiled for one type of array then, and read transposed and expanded tensors in place.
     """
-    tensor = tensor.detach().resolve_neg()
-    if tensor.numel() == 0:
-        return torch.zeros(1, dtype=tensor.dtype).numpy(), (0,) * tensor.ndim
+    tensor = plain(tensor)
+    if tensor.is_contiguous():
+        flat = tensor.numpy().reshape(-1)
+        return (flat if len(flat) else np.zeros(1, flat.dtype)), tensor.stride()
     extent = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.as_strided((extent,), (1,)).numpy(), tensor.stride()
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The same numbers as memory holds them: an imaginary part of a conjugate is negated only when it is read."""
+    return tensor.detach().resolve_neg() if tensor.requires_grad or tensor.is_neg() else tensor
 
 
 def held(control: Tensor | None, steps: int, state: Tensor) -> Rows:
@@ -45,7 +52,9 @@ def held(control: Tensor | None, steps: int, state: Tensor) -> Rows:
 
 def per_scenario(coefficient: Tensor, scenarios: int) -> Any:
     """A coefficient ``()`` or ``(scenarios, 1)`` as an array ``(scenarios,)``."""
-    return coefficient.detach().resolve_neg().reshape(-1).expand(scenarios).contiguous().numpy()
+    found = np.empty(scenarios, plain(coefficient).numpy().dtype)
+    found[:] = plain(coefficient).numpy().reshape(-1)
+    return found
 
 
 def gradient_like(per_scenario: Tensor, coefficient: Tensor) -> Tensor:
