@@ -116,7 +116,7 @@ class FlowKernel(Kernel):
         transforms = self.term.transforms
         parts = []
         for part in of_tables:
-            pairs = part.unflatten(-1, (transforms.columns, transforms.shape[0])).transpose(-1, -2)
+            pairs = part.unflatten(-1, (transforms.shape[0], transforms.columns))
             parts.append(torch.complex(pairs[:, :, 0], pairs[:, :, 1]) * transforms.weights(part))
         scheme = {name: shared(part, name, coefficients) for name, part in zip(TABLES, parts, strict=False)}
         return {
@@ -127,5 +127,5 @@ class FlowKernel(Kernel):
 
 
 def _flat(table: Tensor) -> Tensor:
-    """``(..., modes along x, columns)`` to ``(any, columns * modes)``."""
-    return table.transpose(-1, -2).reshape(-1, table.shape[-1] * table.shape[-2])
+    """``(..., modes along x, columns)`` to ``(any, modes * columns)``."""
+    return table.reshape(-1, table.shape[-1] * table.shape[-2])

@@ -4,10 +4,10 @@ The scheme is that of :class:`~dpcontrol.kernels.spectral_exponential.Exponentia
 :class:`~dpcontrol.kernels.spectral_terms.Advection`, all tables real but ``to_velocity``, of which the imaginary part
 is taken. Scenarios are run one after another, from their first step to their last.
 
-Layout of the work arrays, see :mod:`~dpcontrol.kernels.loops.transforms`: in a field the points along ``x`` are
-interleaved, so that the real transform along ``y`` runs over all of them; in a spectrum the modes along ``x`` of one
-column stand side by side, and are transformed column by column, only those that are kept. Tables are ``(scenarios or 1,
-rows, columns, modes along x)``, flat in the last two.
+Layout of the work arrays, see :mod:`~dpcontrol.kernels.loops.transforms`: in a field up to 16 points along ``x`` are
+interleaved, so that the real transform along ``y`` runs over them at once; in a spectrum the columns, of which only
+those that are kept are there, so that the transform along ``x`` does. In between both are transposed. Tables are
+``(scenarios or 1, rows, modes along x * columns)``.
 
 ``plan`` is the pair of the plans along ``y`` and of a real transform of twice the points along ``x``.
 """
@@ -28,9 +28,9 @@ def run(state, controls, forced, plan, scheme, tables, term, states, chunk):
 
     ``state`` and ``controls`` are pairs of flat memory and strides, for the axes (scenarios, x, y) and (steps,
     scenarios, x, y); ``scheme`` says of each stage but the first which node it starts from, where its sources begin,
-    and all sources; ``tables`` are ``decay``, ``held``, ``inner``, ``outer`` and ``force``; ``term`` the imaginary part of
-    ``to_velocity`` and ``of_products``, each ``(2, columns, modes)``, flat in the last two; ``states`` ``(steps,
-    scenarios, x, y)`` is written. ``chunk`` is the first scenario and the one behind the last.
+    and all sources; ``tables`` are ``decay``, ``held``, ``inner``, ``outer``, ``force``; ``term`` the imaginary part of
+    ``to_velocity`` and ``of_products``, each ``(2, modes * columns)``; ``states`` ``(steps, scenarios, x, y)`` is
+    written. ``chunk`` is the first scenario and the one behind the last.
     """
     nodes, starts, sources = scheme
     last, stages = tables[0].shape[1] - 1, tables[3].shape[1]
@@ -70,7 +70,7 @@ def pull(
 
     ``above`` are the cotangents of ``states``, as flat memory and strides; ``wanted`` says whether gradients of the
     controls and of the tables are asked for; ``of_state``, ``of_controls`` and ``of_tables``, ``(rows, scenarios,
-    2, columns * modes)`` with real and imaginary part, filled with zeros, are written.
+    2, modes * columns)`` with real and imaginary part, filled with zeros, are written.
     """
     nodes, starts, sources = scheme
     last, stages, kind = tables[0].shape[1] - 1, tables[3].shape[1], states.dtype
@@ -212,69 +212,88 @@ def _push_forces(controls, forced, k, s, plan, always, product, work, half, forc
 @compiled
 def _room(plan, like):
     """Sizes of a field and of a part of a spectrum, and room for transforms."""
-    modes = plan[1][0][0] // 2
-    points = plan[0][0][0] * modes
-    room = points // 2 + modes
-    work = np.empty(points, like.dtype), np.empty(points, like.dtype), np.empty(points, like.dtype)
-    half = np.zeros((2, room), like.dtype)
-    return points, room, work, half
+    points, modes = plan[0][0][0], plan[1][0][0] // 2
+    room = (points // 2 + 1) * modes
+    work = (
+        np.empty(2 * room, like.dtype),
+        np.empty(2 * room, like.dtype),
+        np.empty(2 * room, like.dtype),
+        np.empty(2 * room, like.dtype),
+    )
+    half = np.zeros((2, (points // 2 + 1) * _lanes(modes)), like.dtype)
+    return points * modes, room, work, half
+
+
+@compiled
+def _lanes(modes):
+    """How many points along ``x`` stand together: at most 16, so that caches hold them, and a divisor of all."""
+    for lanes in range(16, 1, -1):
+        if modes % lanes == 0:
+            return lanes
+    return 1
 
 
 @compiled
 def _forward(field, plan, work, half, spectrum):
-    modes, room = plan[1][0][0] // 2, half.shape[1]
-    forward(field, plan[0], modes, work, half)
-    source, target = half.reshape(-1), spectrum.reshape(-1)
-    for column in range(plan[0][0][1]):
-        begin = column * modes
-        transform(source, begin, room + begin, target, begin, room + begin, plan[1], 1, work)
+    (points, columns), modes = plan[0][0], plan[1][0][0] // 2
+    size, turned, lanes = modes * columns, work[3], _lanes(modes)
+    for x0 in range(0, modes, lanes):
+        forward(field[x0 * points : (x0 + lanes) * points], plan[0], lanes, work, half)
+        for part in range(2):
+            for x in range(lanes):
+                begin = part * size + (x0 + x) * columns
+                for c in range(columns):
+                    turned[begin + c] = half[part, c * lanes + x]
+    transform(turned, 0, size, spectrum.reshape(-1), 0, spectrum.shape[1], plan[1], columns, work)
 
 
 @compiled
 def _inverse(spectrum, plan, work, half, field):
-    modes, room = plan[1][0][0] // 2, half.shape[1]
-    source, target = spectrum.reshape(-1), half.reshape(-1)
-    for column in range(plan[0][0][1]):
-        begin = column * modes
-        # real and imaginary parts exchanged: the inverse transform
-        transform(source, room + begin, begin, target, room + begin, begin, plan[1], 1, work)
+    (points, columns), modes = plan[0][0], plan[1][0][0] // 2
+    size, turned, lanes = modes * columns, work[3], _lanes(modes)
     scale = field.dtype.type(1.0 / modes)
-    for p in range(np.uint64(plan[0][0][1] * modes)):
-        half[0, p] *= scale
-        half[1, p] *= scale
-    inverse(half, plan[0], modes, work, field)
+    # real and imaginary parts exchanged: the inverse transform
+    transform(spectrum.reshape(-1), spectrum.shape[1], 0, turned, size, 0, plan[1], columns, work)
+    for x0 in range(0, modes, lanes):
+        for part in range(2):
+            for x in range(lanes):
+                begin = part * size + (x0 + x) * columns
+                for c in range(columns):
+                    half[part, c * lanes + x] = scale * turned[begin + c]
+        inverse(half, plan[0], lanes, work, field[x0 * points : (x0 + lanes) * points])
 
 
 @compiled
 def _load(memory, begin, strides, plan, field):
-    modes, points = plan[1][0][0] // 2, plan[0][0][0]
-    h = points // 2
-    for x0 in range(0, modes, 8):
+    points, modes = plan[0][0][0], plan[1][0][0] // 2
+    lanes, h = _lanes(modes), points // 2
+    for x in range(modes):
+        base, place = x // lanes * lanes * points + x % lanes, begin + x * strides[0]
         for j in range(h):
-            for x in range(x0, min(x0 + 8, modes)):
-                place = begin + x * strides[0] + 2 * j * strides[1]
-                field[j * modes + x] = memory[place]
-                field[(h + j) * modes + x] = memory[place + strides[1]]
+            field[base + j * lanes] = memory[place + 2 * j * strides[1]]
+            field[base + (h + j) * lanes] = memory[place + (2 * j + 1) * strides[1]]
 
 
 @compiled
 def _load_state(state, plan, field):
-    modes, h = plan[1][0][0] // 2, plan[0][0][0] // 2
-    for x0 in range(0, modes, 8):
+    points, modes = plan[0][0][0], plan[1][0][0] // 2
+    lanes, h = _lanes(modes), points // 2
+    for x in range(modes):
+        base = x // lanes * lanes * points + x % lanes
         for j in range(h):
-            for x in range(x0, min(x0 + 8, modes)):
-                field[j * modes + x] = state[x, 2 * j]
-                field[(h + j) * modes + x] = state[x, 2 * j + 1]
+            field[base + j * lanes] = state[x, 2 * j]
+            field[base + (h + j) * lanes] = state[x, 2 * j + 1]
 
 
 @compiled
 def _store(field, plan, state):
-    modes, h = plan[1][0][0] // 2, plan[0][0][0] // 2
-    for x0 in range(0, modes, 8):
+    points, modes = plan[0][0][0], plan[1][0][0] // 2
+    lanes, h = _lanes(modes), points // 2
+    for x in range(modes):
+        base = x // lanes * lanes * points + x % lanes
         for j in range(h):
-            for x in range(x0, min(x0 + 8, modes)):
-                state[x, 2 * j] = field[j * modes + x]
-                state[x, 2 * j + 1] = field[(h + j) * modes + x]
+            state[x, 2 * j] = field[base + j * lanes]
+            state[x, 2 * j + 1] = field[base + (h + j) * lanes]
 
 
 # -- spectra, point by point ---------------------------------------------------------------------------------------
@@ -319,7 +338,7 @@ def _note(factor, cotangent, total):
 
 @compiled
 def _of_scenario(tables, s):
-    """The tables of one scenario, each ``(rows, columns * modes)``."""
+    """The tables of one scenario, each ``(rows, modes * columns)``."""
     return (
         tables[0][s % len(tables[0])],
         tables[1][s % len(tables[1])],
