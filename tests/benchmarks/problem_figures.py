@@ -24,6 +24,8 @@ RESULTS = Path(__file__).parent / "results"
 SETTINGS = {
     "burgers": (range(5), LBFGS(iterations=60)),
     "pendulum_swingup": (range(2), LBFGS(iterations=200)),
+    "steady_source": (range(2), LBFGS(iterations=300)),
+    "wave_focusing": (range(2), LBFGS(iterations=200)),
 }
 
 
