@@ -2,6 +2,8 @@
 
 from dpcontrol.sim.actuated import Actuated
 from dpcontrol.sim.base import Simulator, Substeps, align
+from dpcontrol.sim.boundary_reaction_diffusion import BoundaryReactionDiffusion
+from dpcontrol.sim.boundary_transport import BoundaryTransport
 from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
 from dpcontrol.sim.burgers_plane import PlaneBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
@@ -48,6 +50,8 @@ __all__ = [
     "Actuated",
     "AdvectionDiffusion",
     "BlackBox",
+    "BoundaryReactionDiffusion",
+    "BoundaryTransport",
     "CartPole",
     "Compiled",
     "Disc",
