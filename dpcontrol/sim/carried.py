@@ -1,4 +1,4 @@
-"""Advection and its adjoint as raw calls, without a graph: the lookups of a staggered grid as compiled loops."""
+"""Advection and its adjoint by compiled loops: as raw calls without a graph, and as one node of a graph."""
 
 from __future__ import annotations
 
@@ -8,9 +8,72 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcontrol.sim.staggered import Beyond, extended
+from dpcontrol.kernels.native import can_run
+from dpcontrol.sim.staggered import SCHEMES, Beyond, extended
 
 Parts = list[Tensor]
+
+
+def advected(scheme: str, field: Tensor, travelled: Sequence[Tensor], beyond: Beyond) -> Tensor:
+    """``SCHEMES[scheme]`` of :mod:`dpcontrol.sim.staggered`, by compiled loops where they can run.
+
+    What ``vmap`` adds are more scenarios. Second derivatives, forward mode and the other transforms of ``torch.func``
+    go through the eager definition.
+    """
+    tensors = (field, *travelled)
+    if not can_run(tensors) or not _are_plain(tensors):
+        return SCHEMES[scheme](field, travelled, beyond)
+    found: Tensor = _Advected.apply(scheme, beyond, *tensors)
+    return found
+
+
+class _Advected(torch.autograd.Function):
+    @staticmethod
+    def forward(scheme: str, beyond: Beyond, field: Tensor, *travelled: Tensor) -> Tensor:
+        return carried(scheme, field.detach(), [path.detach() for path in travelled], beyond)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.scheme, ctx.beyond, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[int | None, ...], scheme: str, beyond: Beyond, *tensors: Tensor
+    ) -> tuple[Tensor, int]:
+        flat = [
+            (leaf.expand(info.batch_size, *leaf.shape) if dim is None else leaf.movedim(dim, 0)).flatten(0, 1)
+            for leaf, dim in zip(tensors, dims[2:], strict=True)
+        ]
+        found: Tensor = _Advected.apply(scheme, beyond, *flat)
+        return found.unflatten(0, (info.batch_size, -1)), 0
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        if not torch.is_grad_enabled() and _are_plain((*tensors, *above)):
+            field, *travelled = (leaf.detach() for leaf in tensors)
+            of_field, paths = carried_back(ctx.scheme, field, travelled, ctx.beyond, above[0].detach())
+            return None, None, of_field, *paths
+        with torch.enable_grad():
+            field, *travelled = copies = [leaf.view_as(leaf) for leaf in tensors]
+            again = SCHEMES[ctx.scheme](field, travelled, ctx.beyond)
+            wanted = [copy for copy in copies if copy.requires_grad]
+            found = iter(torch.autograd.grad(again, wanted, above[0], create_graph=True))
+        return None, None, *(next(found) if copy.requires_grad else None for copy in copies)
+
+
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether no forward mode and no transform but ``vmap`` looks at these tensors."""
+    for leaf in tensors:
+        while torch._C._functorch.is_batchedtensor(leaf):
+            leaf = torch._C._functorch.get_unwrapped(leaf)
+        if torch._C._functorch.is_functorch_wrapped_tensor(leaf):
+            return False
+        if torch.autograd.forward_ad._current_level >= 0:
+            if torch.autograd.forward_ad.unpack_dual(leaf).tangent is not None:
+                return False
+    return True
 
 
 def carried(scheme: str, field: Tensor, travelled: Sequence[Tensor], beyond: Beyond) -> Tensor:

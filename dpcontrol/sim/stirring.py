@@ -12,6 +12,7 @@ from dpcontrol.kernels import Kernel
 from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, require_positive
+from dpcontrol.sim.carried import advected
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.smoke_kernel import StirringKernel
 from dpcontrol.sim.staggered import (
@@ -20,7 +21,6 @@ from dpcontrol.sim.staggered import (
     beyond_centres,
     beyond_faces,
     curl,
-    semi_lagrangian,
     to_centres,
     travelled_at_faces,
 )
@@ -151,7 +151,9 @@ class Stirring(Simulator):
         parts = []
         for axis, (new, old) in enumerate(zip(self.velocity(control), before, strict=True)):
             along = travelled_at_faces(before, centred, axis, self._scale, self.grid)
-            parts.append((new - semi_lagrangian(old, along, beyond_faces(axis, self.grid))) / self.dt)
+            parts.append(
+                (new - advected("semi_lagrangian", old, along, beyond_faces(axis, self.grid))) / self.dt
+            )
         return tuple(parts)
 
     @property

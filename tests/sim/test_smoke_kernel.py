@@ -7,6 +7,8 @@ from dpcontrol import tree
 from dpcontrol.engine.fused import run_fused_step
 from dpcontrol.engine.trajectory import eager_step
 from dpcontrol.sim import Grid, Smoke, Stirring
+from dpcontrol.sim.carried import advected
+from dpcontrol.sim.staggered import SCHEMES
 
 pytest.importorskip("numba")
 F64 = torch.float64
@@ -97,6 +99,34 @@ def test_what_is_not_finite_stays_inside_and_is_seen(bad):
     (raw, _), _ = both(simulator, state, control, parameters)
     assert not bool(torch.isfinite(raw[1][0]).all()) or bad == 1e30
     assert bool(torch.isfinite(raw[0][1]).all())  # the other scenario does not notice
+
+
+@pytest.mark.parametrize("scheme", ["semi_lagrangian", "mac_cormack"])
+def test_advection_as_one_node_of_a_graph(scheme):
+    """First derivatives by the loops, all others as if there were none."""
+    generator = torch.Generator().manual_seed(4)
+    inputs = [torch.randn(2, 3, 4, generator=generator, dtype=F64).requires_grad_() for _ in range(3)]
+    factors = torch.linspace(0.5, 2.0, 3, dtype=F64).requires_grad_()
+    beyond = (("edge", "zero"), ("periodic", "periodic"))
+
+    def found(advect):
+        value = advect(inputs[0], inputs[1:])
+        first = torch.autograd.grad(value.square().sum(), inputs)
+        again = torch.autograd.grad(advect(inputs[0], inputs[1:]).square().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(part.square().sum() for part in again), inputs)
+        tangents = torch.func.jvp(lambda *parts: advect(parts[0], parts[1:]), tuple(inputs), tuple(inputs))[1]
+        each = torch.func.vmap(lambda factor: advect(factor * inputs[0], inputs[1:]))(factors)
+        slope = torch.autograd.grad(each.square().sum(), [factors, *inputs])
+        return [value, *first, *second, tangents, each, *slope]
+
+    def loops(field, travelled):
+        return advected(scheme, field, travelled, beyond)
+
+    def eager(field, travelled):
+        return SCHEMES[scheme](field, travelled, beyond)
+
+    for a, b in zip(found(loops), found(eager), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 def test_no_kernel_where_the_loops_cannot_run():
