@@ -17,6 +17,7 @@ from dpcontrol.sweep.child import ANSWERS, GARBAGE, GONE, Answer, Call, Child, S
 STARTING = (
     60.0  # seconds that a process gets beyond the time limit until its first answer: imports, licence servers
 )
+LISTENING = 0.5  # seconds after which a signal is noticed at the latest, whichever thread it came to
 GOODBYE = 2.0  # seconds that a process gets to end by itself
 
 
@@ -86,8 +87,10 @@ class Service:
         first = min(busy, key=lambda child: busy[child].deadline)
         patience = busy[first].deadline - time.monotonic()
         try:
-            child, kind, payload = self._inbox.get(timeout=max(patience, 0.0))
+            child, kind, payload = self._inbox.get(timeout=min(max(patience, 0.0), LISTENING))
         except queue.Empty:
+            if patience > LISTENING:
+                return
             self._end(first)
             self._failed(busy.pop(first), f"did not answer within {self._timeout:g} s", waiting, found)
             return

@@ -121,7 +121,8 @@ class BlackBox(Simulator):
             wanted_keywords(self.program)
             return PythonSpeech(self.program)
         words = self.program
-        if isinstance(words, str) or not words or not all(isinstance(word, str) for word in words):
+        listed = isinstance(words, (list, tuple)) and len(words) > 0
+        if not listed or not all(isinstance(word, str) for word in words):
             raise UsageError(
                 "program is a function step(state, control) or a command such as ['./solver', '--serve']; found "
                 f"{words!r}."
