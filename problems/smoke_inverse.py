@@ -28,8 +28,9 @@ Metrics: ``published_loss``, the sum of the objective over the four plumes, as i
 their mean); ``remaining``, that sum divided by the one of the plumes from rest.
 
 What flowed in last has had no time to move: it stands at the wrong place whatever the velocity, so that the published
-loss cannot fall below 3. The loss has kinks (interpolation) and jumps (values that MacCormack's scheme clamps change with
-the cell that their traced point lies in), and published curves are reproduced to their digits for the first steps only.
+loss cannot fall below 3. The loss has kinks (interpolation) and jumps (values that MacCormack's scheme clamps change
+with the cell that their traced point lies in), and published curves are reproduced to their digits for the first steps
+only.
 
 Reference: N. Thuerey, P. Holl, et al., "Physics-based Deep Learning", chapter "Differentiable fluid simulations".
 
@@ -37,8 +38,8 @@ Published: gradient descent, rate 1e-3: 298.286 (step 0), 291.454 (1), 276.058 (
 169.9 (79). Reproduced here: 298.2864, 291.4547, 276.0724.
 Measured here, 80 gradients of each plume: ``adjoint`` 36 (34 to 39 over rounding and rates between half and twice the
 one that the ``scale`` of 2 makes the default); ``lbfgs`` 159, its line searches caught by the jumps. 1,000 gradients:
-``adjoint`` 20 to 22 at a constant rate and with ``schedule="cosine"``; ``lbfgs`` 141, where it stands still. More of them,
-losers too, in ``tests/benchmarks/README.md``.
+``adjoint`` 20 to 22 at a constant rate and with ``schedule="cosine"``; ``lbfgs`` 141, where it stands still. More of
+them, losers too, in ``tests/benchmarks/README.md``.
 
 There is one scene: both sizes are the same, and the seed changes nothing.
 """
