@@ -50,7 +50,10 @@ class BlackBox(Simulator):
     Ctrl-C ends busy processes at once; all of them, and what they started, end with this program. Where it is killed
     by ``kill -9``, Python functions end at once and commands when they see the end of their input.
 
-    **Cost** of a step beside the program's own: COST
+    **Cost** of a step beside the program's own, measured on one busy core: 0.2 ms for a small state, 0.3 ms for 10,000
+    numbers, 50 ms for a million; as JSON 0.15 ms, 6.5 ms for 10,000 numbers. Starting a process takes 0.1 to 0.5 s and
+    what it imports: a function that travels by name imports its module there, with torch if that does
+    (``tests/benchmarks/external_overhead.py``).
 
     Args:
         program: a function or a command, as above.
