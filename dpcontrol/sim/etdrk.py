@@ -28,9 +28,10 @@ def phi_functions(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near = z.detach().abs() < 1
     # both branches see arguments at which they and their derivatives are finite
     small, large = torch.where(near, z, torch.zeros_like(z)), torch.where(near, torch.ones_like(z), z)
-    series = torch.full_like(small, 1 / math.factorial(SERIES_TERMS + 3))
-    for power in reversed(range(SERIES_TERMS)):
-        series = series * small + 1 / math.factorial(power + 3)
+    terms = [1 / math.factorial(power + 3) for power in range(SERIES_TERMS + 1)]
+    *others, series = torch.tensor(terms, dtype=z.dtype, device=z.device).unbind()
+    for term in reversed(others):
+        series = torch.addcmul(term, series, small)
     second = small * series + 0.5
     first = small * second + 1
     zeroth = torch.exp(z)

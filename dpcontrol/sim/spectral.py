@@ -110,11 +110,7 @@ class PeriodicBox:
     def transforms(self, fraction: float) -> HalfSpectrum:
         """Transforms that leave out the columns of the spectrum that :meth:`kept` drops."""
         last = self.shape[-1]
-        columns = (
-            sum(n < fraction * last / 2 - 1e-9 for n in range(last // 2 + 1))
-            if fraction < 1
-            else last // 2 + 1
-        )
+        columns = min(math.ceil(fraction * last / 2 - 1e-9), last // 2 + 1) if fraction < 1 else last // 2 + 1
         return HalfSpectrum(self.shape, columns)
 
     def project(self, field: Tensor, fraction: float) -> Tensor:
