@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels import ExponentialKernel, HalfSpectrum, Kernel, Reaction
+from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
+from dpcontrol.sim.checks import readable
 from dpcontrol.sim.etdrk import ETDRK2, ExponentialScheme, cast
 from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
 from dpcontrol.tree import Tree
@@ -103,6 +105,19 @@ class GrayScott(Simulator):
             "diffusivity_a": self.diffusivity_a,
             "diffusivity_b": self.diffusivity_b,
         }
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        """Refuse a step in which the initial reaction overshoots: ``dt (b^2 - 2 a b) > 2``."""
+        self.box.require(initial, 2)
+        if not len(initial) or not readable(initial):
+            return
+        a, b = initial.unbind(1)
+        fastest = float((b.square() - 2 * a * b).max())
+        if self.dt * fastest > 2:
+            raise UsageError(
+                f"dt = {self.dt:g} is unstable for the initial concentrations, which react at a rate of {fastest:.3g}: "
+                f"take dt below {2 / fastest:.2g}, or substeps."
+            )
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         """``initial``, its shape checked, without the modes that are not kept."""

@@ -16,6 +16,7 @@ from dpcontrol.kernels.spectral_rows import RowKernel
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
 from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
+from dpcontrol.sim.stability import require_stable
 from dpcontrol.tree import Tree
 
 
@@ -58,6 +59,14 @@ class QuadraticFlux(Simulator):
     @property
     def parameters(self) -> Mapping[str, Value]:
         return {"viscosity": self.viscosity}
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        """Refuse a step that is too long for the initial speed."""
+        self.box.require(initial)
+        nu, cut = parameters["viscosity"], self.transforms.cut
+        (k,) = self.box.wavenumbers(nu.device, odd=True)
+        linear = self.symbol(spread(nu, 1), cut(self.box.squared_wavenumber(nu.device)))
+        require_stable(self.scheme, self.dt, linear, cut(k).abs(), initial)
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         """``initial``, its shape checked, without the modes that are not kept."""

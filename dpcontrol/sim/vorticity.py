@@ -17,6 +17,7 @@ from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK2, ExponentialScheme, cast
 from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
+from dpcontrol.sim.stability import require_stable
 from dpcontrol.tree import Tree
 
 
@@ -117,6 +118,15 @@ class VorticityFlow(Simulator):
     @property
     def parameters(self) -> Mapping[str, Value]:
         return {"viscosity": self.viscosity, "drag": self.drag, "stirring": self.stirring}
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        """Refuse a step that is too long for the initial speed."""
+        self.box.require(initial)
+        nu, mu = parameters["viscosity"], parameters["drag"]
+        squares = self.box.squared_wavenumber(nu.device)
+        wavenumber = squares.sqrt() * self.box.kept(self.dealiasing, nu.device)
+        speed = torch.linalg.vector_norm(self.velocity(initial), dim=1)
+        require_stable(self.scheme, self.dt, -spread(nu, 2) * squares - spread(mu, 2), wavenumber, speed)
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
         """``initial``, its shape checked, without the modes that are not kept."""
