@@ -23,6 +23,7 @@ from dpcontrol.strategies.quasi_newton import LBFGS
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = {
     "burgers": (range(5), LBFGS(iterations=60)),
+    "cylinder_drag": (range(1), LBFGS(iterations=30)),
     "pendulum_swingup": (range(2), LBFGS(iterations=200)),
     "steady_source": (range(2), LBFGS(iterations=300)),
     "wave_focusing": (range(2), LBFGS(iterations=200)),

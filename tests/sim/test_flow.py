@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cavity import against_ghia
+from cavity import SPECTRAL, against_ghia
 from taylor import convergence_order, taylor_rates
 
 from dpcontrol.engine import rollout
@@ -213,10 +213,14 @@ def test_driven_cavity_at_100():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("reynolds", "cells", "time"), [(100, 64, 20.0), (400, 64, 40.0), (1000, 128, 80.0)])
+@pytest.mark.parametrize(("reynolds", "cells", "time"), [(100, 64, 20.0), (400, 64, 40.0), (1000, 128, 70.0)])
 def test_driven_cavity_in_full(reynolds, cells, time):
     found = against_ghia(reynolds, cells, time)
-    assert found["largest difference of u"] < 0.01 and found["largest difference of v"] < 0.01
+    assert found["largest difference of u"] < 0.01
+    # beyond, at 1000, the published values themselves are off by twice that; see tests/cavity.py
+    assert found["largest difference of v" if reynolds < 1000 else "largest difference of v, x < 0.9"] < 0.01
+    for name, value in SPECTRAL.get(reynolds, {}).items():
+        assert found["extrema"][name] == pytest.approx(value, abs=0.01)
 
 
 # -- derivatives and data --------------------------------------------------------------------------------------
