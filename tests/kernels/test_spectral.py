@@ -7,8 +7,9 @@ import torch
 from kernel_cases import compare_with_eager
 from taylor import taylor_rates
 
+from dpcontrol import tree
 from dpcontrol.engine import rollout
-from dpcontrol.kernels import HalfSpectrum
+from dpcontrol.kernels import ExponentialKernel, HalfSpectrum, Wanted
 from dpcontrol.sim import ETDRK2, ETDRK4, GrayScott, KuramotoSivashinsky, SpectralBurgers, VorticityFlow
 
 F64 = torch.float64
@@ -130,3 +131,58 @@ def test_the_adjoint_of_a_transform_is_the_other_one(shape, columns):
     (found,) = torch.autograd.grad((transforms.inverse(spectrum) * cotangent).sum(), spectrum)
     torch.testing.assert_close(found, transforms.weights(spectrum) * transforms.forward(cotangent))
     assert math.prod(shape) * float(transforms.weights(spectrum)[0]) == pytest.approx(1)
+
+
+LOOPS = [
+    (KuramotoSivashinsky(0.05, 20, 22.0, torch.tensor([0.9, 1.0, 1.1], dtype=F64)), (20,)),
+    (SpectralBurgers(0.01, 36, viscosity=0.02, scheme=ETDRK2, dealiasing=1.0), (36,)),
+    (VorticityFlow(0.02, (15, 20), 0.02, stirring=0.5, scheme=ETDRK4), (15, 20)),
+    (VorticityFlow(0.02, (6, 16), 0.02, dealiasing=1.0), (6, 16)),
+]
+
+
+@pytest.mark.parametrize(("simulator", "shape"), LOOPS, ids=["ks", "burgers", "vorticity", "aliased"])
+def test_compiled_loops_equal_the_transforms_of_torch(simulator, shape, monkeypatch):
+    """Radices 2 to 5; eleven scenarios, which makes a whole group and a smaller one."""
+    pytest.importorskip("numba")
+    count = 3 if isinstance(simulator.viscosity, torch.Tensor) else 11
+    state, control = random(count, *shape), 0.3 * random(5, count, *shape, seed=1)
+    coefficients = simulator.prepare(
+        {name: torch.as_tensor(value, dtype=F64) for name, value in simulator.parameters.items()}, {}
+    )
+    found = []
+    for loops in (True, False):
+        if not loops:
+            monkeypatch.setattr("dpcontrol.sim.quadratic_flux.can_run", lambda *data: False)
+            monkeypatch.setattr("dpcontrol.sim.vorticity.can_run", lambda *data: False)
+        kernel = simulator.kernel(state, control[0], None, coefficients)
+        assert isinstance(kernel, ExponentialKernel) is not loops
+        states = kernel.run(state, (control, None), coefficients, 5, 0)
+        back = kernel.pull(state, states, (control, None), coefficients, states.sin(), Wanted(True, True), 0)
+        tables = tree.leaves([back.coefficients["scheme"], back.coefficients["force"]])
+        found.append([states, back.state, back.inputs[0], *tables])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    ("simulator", "shape"),
+    [
+        (KuramotoSivashinsky(0.05, 20, 22.0), (20,)),
+        (VorticityFlow(0.02, (12, 16), 0.02, stirring=0.5), (12, 16)),
+        (GrayScott(0.5, (8, 8)), (2, 8, 8)),
+    ],
+    ids=["ks", "vorticity", "gray_scott"],
+)
+def test_a_gpu_gives_the_same(simulator, shape):
+    found = []
+    for device in ("cpu", "cuda"):
+        state = random(3, *shape).to(device).requires_grad_()
+        control = (0.1 * random(5, 3, *shape, seed=1)).to(device).requires_grad_()
+        states = rollout(simulator, state, control).states
+        found.append(
+            [part.cpu() for part in (states, *torch.autograd.grad(states.sin().sum(), (state, control)))]
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
