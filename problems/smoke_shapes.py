@@ -56,6 +56,9 @@ start guess, carrying                      0.507           106     0.004        
 ``adjoint``, ``effort_weight=0``           0.0004          2639    0.025        0.0154
 ``adjoint``, ``dynamic=True``              0.0198          103     0.027        0.0154
 =========================================  ==============  ======  ===========  ======
+
+With 400 gradients at twice the rate ``dynamic=True`` comes to 0.0168. Intervals, single pairs and losers are in
+``tests/benchmarks/README.md``.
 """
 
 from __future__ import annotations
