@@ -31,14 +31,13 @@ def suits(points: int) -> bool:
 
 def plan(points: int, columns: int, dtype: Any) -> tuple[Any, ...]:
     """Sizes, radices, and roots of unity: of each pass, and of the step from half to full length."""
-    radices = factors(points // 2)
-    roots, left = [], points // 2
+    radices, turn = factors(points // 2), np.exp(-2j * np.pi / points * np.arange(points))
+    passes, left = [], points // 2
     for r in radices:
-        roots.append(np.outer(np.arange(1, r), np.arange(left // r)).ravel() / left)
+        passes.append(np.outer(np.arange(1, r), np.arange(left // r) * (points // left)).ravel())
         left //= r
-    passes = -2 * np.pi * np.concatenate(roots)
-    halves = -2 * np.pi / points * np.arange(points // 2 + 1)
-    tables = (np.cos(passes), np.sin(passes), np.cos(halves), np.sin(halves))
+    inside, halves = turn[np.concatenate(passes)], turn[: points // 2 + 1]
+    tables = (inside.real, inside.imag, halves.real, halves.imag)
     return (points, columns), np.array(radices), tuple(table.astype(dtype) for table in tables)
 
 
