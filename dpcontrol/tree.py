@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -151,6 +152,8 @@ def shell(tree: Tree) -> tuple[list[Tensor], Shell]:
 
 def split_tensors(tree: Tree) -> tuple[list[Tensor], Callable[[Any], Tree]]:
     """The tensors of a tree, and the function that builds the same tree around others; all else is kept as it is."""
+    if isinstance(tree, Tensor):  # the most frequent tree, at a tenth of the cost
+        return [tree], operator.itemgetter(0)
     tensors, rest = shell(tree)
     return tensors, rest.fill
 

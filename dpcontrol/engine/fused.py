@@ -75,8 +75,10 @@ def run_fused(
     tensors = tuple(leaf for part in flat for leaf in part)
     if not is_plain(tensors):
         return run.eager(state, inputs, coefficients)
-    if not torch.is_grad_enabled():
+    if not (torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)):
         return run.raw(tensors)
+    if torch._C._are_functorch_transforms_active():  # of something else
+        return run.eager(state, inputs, coefficients)
     return build[0](_Fused.apply(run, *tensors))
 
 
@@ -99,15 +101,15 @@ def is_plain(tensors: Any) -> bool:
 
 
 class _Fused(torch.autograd.Function):
+    # Not the form with setup_context: it looks the signature up at every call (25 microseconds), and no transform
+    # ever comes here.
     @staticmethod
-    def forward(run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tree.leaves(run.raw(tensors)))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.run, *tensors = inputs
+    def forward(ctx: Any, run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
+        output = tuple(tree.leaves(run.raw(tensors)))
+        ctx.run = run
         ctx.save_for_backward(*tensors, *output)
         ctx.set_materialize_grads(False)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -160,9 +162,16 @@ def _through_eager(
 
 def _leaves_like(found: Tree, reference: Tree) -> list[Tensor | None]:
     """The gradients that belong to the tensors of ``reference``, in their order."""
-    flat, _ = tree.split_tensors(reference)
+    if isinstance(reference, Tensor):
+        return [found]
+    if type(reference) is dict and type(found) is dict:
+        return [leaf for name, like in reference.items() for leaf in _leaves_like(found[name], like)]
+    if type(reference) in (tuple, list) and type(found) in (tuple, list):
+        return [leaf for one, like in zip(found, reference, strict=True) for leaf in _leaves_like(one, like)]
+    if reference is None:
+        return []
     if found is None:
-        return [None] * len(flat)
+        return [None] * len(tree.split_tensors(reference)[0])
     pairs: list[Tensor | None] = []
 
     def note(like: Any, gradient: Any) -> Any:

@@ -26,9 +26,9 @@ def double_integrator():
 
 
 SYSTEMS = {
-    "finite volumes": (lambda: FiniteVolumeBurgers(dt=0.002, viscosity=0.01), 128, 128),
+    "finite volumes": (lambda: FiniteVolumeBurgers(dt=0.002, viscosity=0.01, fused=False), 128, 128),
     "finite volumes, substeps": (
-        lambda: dp.Substeps(FiniteVolumeBurgers(dt=0.002, viscosity=0.01), 4),
+        lambda: dp.Substeps(FiniteVolumeBurgers(dt=0.002, viscosity=0.01, fused=False), 4),
         64,
         64,
     ),
