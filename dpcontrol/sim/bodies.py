@@ -45,10 +45,10 @@ class Bodies:
             self._require_room(disc)
 
     def _require_room(self, disc: Disc) -> None:
-        radius = torch.as_tensor(disc.radius)
+        radius = torch.as_tensor(disc.radius).detach()
         sizes = zip(disc.centre, self.grid.spacing, self.grid.extent, strict=True)
         for axis, (middle, h, length) in enumerate(sizes):
-            place = torch.as_tensor(middle)
+            place = torch.as_tensor(middle).detach()
             room = min(float((place - radius).min()), float((length - place - radius).min())) / h
             if not self.grid.periodic(axis) and room < CLEARANCE:
                 raise UsageError(

@@ -48,14 +48,14 @@ class Disc:
     moves: bool = False
 
     def __post_init__(self) -> None:
-        if not float(torch.as_tensor(self.radius).min()) > 0:
+        if not float(torch.as_tensor(self.radius).detach().min()) > 0:
             raise UsageError(f"the radius of a disc must be positive; found {self.radius!r}.")
         if any(self.velocity) and not self.moves:
             raise UsageError(f"a disc with velocity={self.velocity!r} needs moves=True.")
 
     def points(self, grid: Grid) -> int:
         """How many points stand for its surface."""
-        around = 2 * math.pi * float(torch.as_tensor(self.radius).max())
+        around = 2 * math.pi * float(torch.as_tensor(self.radius).detach().max())
         return max(8, round(around / (SPACING * max(grid.spacing))))
 
 
@@ -86,16 +86,14 @@ class Surface:
     """Points in the fluid, ready to hold it: rows of kernels, plain and in the pressure's eigenvectors."""
 
     rows: tuple[tuple[Tensor, ...], ...]  # [component][axis], (batch, points, n)
-    spectra: tuple[tuple[Tensor, ...], ...]
+    spectra: tuple[Tensor, Tensor]  # [axis], (batch, axes * points, n)
     inverse: Tensor  # (batch, axes * points, axes * points)
 
     def to(self, dtype: torch.dtype) -> Surface:
         """In another dtype."""
-        rows, spectra = (
-            tuple(tuple(row.to(dtype) for row in part) for part in parts)
-            for parts in (self.rows, self.spectra)
-        )
-        return Surface(rows, spectra, self.inverse.to(dtype))
+        rows = tuple(tuple(row.to(dtype) for row in part) for part in self.rows)
+        across, along = self.spectra
+        return Surface(rows, (across.to(dtype), along.to(dtype)), self.inverse.to(dtype))
 
     def at_points(self, velocity: Sequence[Tensor]) -> Tensor:
         """The velocity at the points, ``(scenarios, axes * points)``, x components first."""
@@ -103,7 +101,7 @@ class Surface:
 
     def pressed(self, spectrum: Tensor) -> Tensor:
         """What the gradient of a pressure, in eigenvectors, takes from the velocity at the points."""
-        return torch.cat([_taken(spectrum, *rows) for rows in self.spectra], 1)
+        return _taken(spectrum, *self.spectra)
 
     def forces(self, missing: Tensor) -> Tensor:
         """The forces that, after projection, change the velocity at the points by ``missing``."""
@@ -117,8 +115,7 @@ class Surface:
 
     def spread_divergence(self, forces: Tensor) -> Tensor:
         """The divergence of :meth:`spread`, in eigenvectors."""
-        parts = zip(forces.chunk(len(self.rows), 1), self.spectra, strict=True)
-        return sum((_given(part, *rows) for part, rows in parts), start=forces.new_zeros(()))
+        return _given(forces, *self.spectra)
 
 
 def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
@@ -134,7 +131,8 @@ def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
 
     **Source**: K. Taira, T. Colonius, J. Comput. Phys. 225 (2007) 2118 (forces as multipliers of a projection).
     """
-    rows, spectra = [], []
+    rows: list[tuple[Tensor, ...]] = []
+    spectra: list[list[Tensor]] = []
     for component in range(len(grid.cells)):
         plain = tuple(_row(place, component, axis, grid) for axis, place in enumerate(places))
         rows.append(plain)
@@ -142,15 +140,14 @@ def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
             _differences(row, axis, grid) if axis == component else row for axis, row in enumerate(plain)
         )
         spectra.append(
-            tuple(
-                transform.forward(row, -1) for row, transform in zip(slopes, solver.transforms, strict=True)
-            )
+            [transform.forward(row, -1) for row, transform in zip(slopes, solver.transforms, strict=True)]
         )
-    matrix = _held(rows) - _pressed(spectra, solver)
+    across, along = (torch.cat([part[axis] for part in spectra], -2) for axis in range(2))
+    matrix = _held(rows) - _pressed(across, along, solver)
     size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix + 1e-9 * size * identity))
-    return Surface(tuple(rows), tuple(spectra), inverse)
+    return Surface(tuple(rows), (across, along), inverse)
 
 
 def _row(place: Tensor, component: int, axis: int, grid: Grid) -> Tensor:
@@ -181,10 +178,8 @@ def _held(rows: Sequence[tuple[Tensor, ...]]) -> Tensor:
     return torch.cat(blocks, -2)
 
 
-def _pressed(spectra: Sequence[tuple[Tensor, ...]], solver: Poisson) -> Tensor:
+def _pressed(across: Tensor, along: Tensor, solver: Poisson) -> Tensor:
     """``-H^T D^T L^{-1} D H``, summed over blocks of eigenvectors."""
-    across = torch.cat([rows[0] for rows in spectra], -2)
-    along = torch.cat([rows[1] for rows in spectra], -2)
     weights = -solver.reciprocals
     count = across.shape[-2]
     block = max(1, AT_A_TIME // (count * weights.shape[1] * max(1, across[..., 0, 0].numel())))
