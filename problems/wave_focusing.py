@@ -41,7 +41,7 @@ frequencies weak. The optimum inverts the way instead of transposing it.
 measured, full size, seed 0         relative error    peak     contrast
 ==================================  ================  =======  ==========
 time reversal                       0.907             0.106    31
-``lbfgs``, 200 gradients a scene    0.100             0.752    1559
+``lbfgs``, 224 gradients a scene    0.099             0.752    1576
 ==================================  ================  =======  ==========
 
 Reference: M. Fink, IEEE Trans. Ultrason. Ferroelectr. Freq. Control 39 (1992) 555 (time reversal); C. Draeger, M. Fink,
