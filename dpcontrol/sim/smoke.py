@@ -14,7 +14,7 @@ from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, align, require_positive
 from dpcontrol.sim.grid import Grid
-from dpcontrol.sim.smoke_kernel import SmokeKernel
+from dpcontrol.sim.smoke_kernel import SmokeKernel, fits
 from dpcontrol.sim.staggered import (
     SCHEMES,
     Faces,
@@ -176,10 +176,9 @@ class Smoke(Simulator):
 
     def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
         """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
-        if not can_run(state, control, coefficients["lift"], coefficients["inflow"]):
+        plain = can_run(state, control, coefficients["lift"], coefficients["inflow"])
+        if not plain or not fits((len(self.grid.cells), *self.grid.cells), control, state):
             return None
-        if control is not None and tuple(control.shape[1:]) != (len(self.grid.cells), *self.grid.cells):
-            return None  # the eager step says what is wrong
         return SmokeKernel(self.grid, self.dt, self.names, self.marker_scheme, self.velocity_scheme)
 
     def _force(self, lift: Tensor | None, control: Tensor | None, axis: int) -> Tensor | None:

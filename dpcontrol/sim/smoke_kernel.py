@@ -30,6 +30,12 @@ from dpcontrol.tree import Tree
 State = Mapping[str, Tensor]
 
 
+def fits(shape: tuple[int, ...], control: Tensor | None, state: State) -> bool:
+    """Whether a control is of this shape, one for each scenario; else the eager step says what is wrong."""
+    counts = {len(part) for part in state.values()} | (set() if control is None else {len(control)})
+    return len(counts) == 1 and (control is None or tuple(control.shape[1:]) == shape)
+
+
 @dataclass(frozen=True)
 class SmokeKernel(StepKernel):
     """See :class:`~dpcontrol.sim.smoke.Smoke`; ``coefficients`` are what it prepares."""
@@ -70,9 +76,7 @@ class SmokeKernel(StepKernel):
         grid, scale = self.grid, self._scale
         velocity, centred, travelled = self._travelled(state)
         above = tuple(cotangent[name] for name in self.names)
-        of_pushed = projected(
-            above, grid, coefficients["solver"]
-        )  # an orthogonal projection is its own adjoint
+        of_pushed = projected(above, grid, coefficients["solver"])  # orthogonal: its own adjoint
         of_force = [to_cells(part, axis, grid) for axis, part in enumerate(of_pushed)]
         of_marker = cotangent["marker"] + of_force[1] * align(coefficients["lift"], of_force[1])
         of_velocity, of_centred = [], [torch.zeros_like(part) for part in centred]

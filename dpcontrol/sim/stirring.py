@@ -14,7 +14,7 @@ from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, require_positive
 from dpcontrol.sim.carried import advected
 from dpcontrol.sim.grid import Grid
-from dpcontrol.sim.smoke_kernel import StirringKernel
+from dpcontrol.sim.smoke_kernel import StirringKernel, fits
 from dpcontrol.sim.staggered import (
     SCHEMES,
     Faces,
@@ -125,10 +125,8 @@ class Stirring(Simulator):
 
     def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
         """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
-        if control is None or not can_run(state, control):
+        if control is None or not can_run(state, control) or not fits(self.corners, control, state):
             return None
-        if tuple(control.shape[1:]) != self.corners:
-            return None  # the eager step says what is wrong
         return StirringKernel(self.grid, self.dt, self.scheme)
 
     def velocity(self, control: Tensor | None) -> Faces:

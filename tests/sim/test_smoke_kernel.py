@@ -134,3 +134,7 @@ def test_no_kernel_where_the_loops_cannot_run():
     state, control, parameters = scene(simulator)
     mixed = simulator.prepare({**parameters, "buoyancy": parameters["buoyancy"].float()}, {})
     assert simulator.kernel(state, control, None, mixed) is None
+    coefficients = simulator.prepare(parameters, {})
+    assert simulator.kernel(state, control, None, coefficients) is not None
+    assert simulator.kernel(state, control[:1], None, coefficients) is None
+    assert simulator.kernel(state, control[:, :1], None, coefficients) is None
