@@ -1,0 +1,168 @@
+"""What each command does. Rooms are imported by the command that needs them, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from dpcontrol.cli.display import FAILED, show, show_comparison, strict
+from dpcontrol.cli.options import budget, fields, folder_for
+from dpcontrol.results import UsageError
+
+
+def list_names(options: argparse.Namespace) -> int:
+    """The problems and strategies that can be named."""
+    from dpcontrol import catalogue
+    from dpcontrol.strategies.names import named
+
+    print("problems")
+    for name in catalogue.names():
+        print(f"  {name:<26}{catalogue.find(name).headline}")
+    print("\nstrategies")
+    for name, strategy in named().items():
+        print(f"  {name:<26}{(type(strategy).__doc__ or '').strip().splitlines()[0]}")
+    return 0
+
+
+def solve_problem(options: argparse.Namespace) -> int:
+    """Solve one problem with one strategy."""
+    from dpcontrol import catalogue
+    from dpcontrol.solving import solve
+
+    entry = catalogue.find(options.problem)
+    problem = entry.build(size=options.size, seed=options.problem_seed)
+    defaults = entry.defaults(options.size)
+    folder = folder_for(options.output, f"{problem.name}-{options.strategy}")
+    solution = solve(
+        problem,
+        options.strategy,
+        budget=budget(options, defaults),
+        seed=options.seed,
+        progress=False if options.quiet else None,
+        folder=folder,
+        **fields(options.set),
+    )
+    return show(solution, folder, as_json=options.json)
+
+
+def compare_strategies(options: argparse.Namespace) -> int:
+    """Compare strategies on one problem."""
+    from dpcontrol import catalogue
+    from dpcontrol.comparison import compare
+
+    entry = catalogue.find(options.problem)
+    problem = entry.build(size=options.size, seed=options.problem_seed)
+    defaults = entry.defaults(options.size)
+    names = (
+        options.strategies.split(",")
+        if options.strategies
+        else defaults.get("strategies", ["adjoint", "lbfgs", "cmaes"])
+    )
+    folder = folder_for(options.output, f"{problem.name}-compare")
+    comparison = compare(
+        problem,
+        [name.strip() for name in names],
+        seeds=options.seeds,
+        budget=budget(options, defaults),
+        folder=folder,
+        workers=options.workers,
+        progress=False if options.quiet else None,
+    )
+    return show_comparison(comparison, folder, as_json=options.json)
+
+
+def check_problem(options: argparse.Namespace) -> int:
+    """Taylor test of a problem."""
+    from dpcontrol import catalogue
+    from dpcontrol.checking import check_gradient
+
+    problem = catalogue.find(options.problem).build(size=options.size, seed=options.problem_seed)
+    found = check_gradient(problem, seed=options.seed)
+    if options.json:
+        rows = [
+            {
+                "unknown": row.slot,
+                "rate": row.rate,
+                "verdict": row.verdict,
+                "hessian_rate": row.hessian_rate,
+                "hessian": row.hessian,
+            }
+            for row in found.rows
+        ]
+        print(json.dumps(strict({"problem": found.problem, "passed": found.passed, "rows": rows}), indent=1))
+    elif not options.quiet:
+        print(found)
+    return 0 if found.passed else FAILED
+
+
+def resume_run(options: argparse.Namespace) -> int:
+    """Go on with what a folder holds."""
+    from dpcontrol import catalogue, store
+    from dpcontrol.comparison import Comparison, compare
+    from dpcontrol.meter import Budget
+    from dpcontrol.solving import solve
+
+    folder = Path(options.folder)
+    progress = False if options.quiet else None
+    if Comparison.stored_in(folder):
+        asked = Comparison.question(folder)
+        problem = catalogue.find(asked["problem"]).build(size=asked["size"], seed=asked["problem_seed"])
+        comparison = compare(
+            problem,
+            asked["strategies"],
+            seeds=asked["seeds"],
+            budget=Budget(**asked["budget"]),
+            folder=folder,
+            workers=options.workers,
+            progress=progress,
+            resume=True,
+        )
+        return show_comparison(comparison, folder, as_json=options.json)
+    if not (folder / "run.json").is_file():
+        raise UsageError(
+            f"{folder} holds no run and no comparison; name a folder that solve or compare wrote."
+        )
+    asked = store.read_json(folder / "run.json")
+    keys = ("problem", "size", "problem_seed", "strategy", "options", "budget", "seed")
+    missing = [key for key in keys if key not in asked]
+    if missing:
+        raise UsageError(f"{folder / 'run.json'} was not written by solve: it lacks {', '.join(missing)}.")
+    if asked["size"] is None:
+        raise UsageError(
+            f"the run in {folder} was posed in Python; resume it there with solve(..., resume=True)."
+        )
+    problem = catalogue.find(asked["problem"]).build(size=asked["size"], seed=asked["problem_seed"])
+    solution = solve(
+        problem,
+        asked["strategy"],
+        budget=Budget(**asked["budget"]),
+        seed=asked["seed"],
+        progress=progress,
+        folder=folder,
+        resume=True,
+        **asked["options"],
+    )
+    return show(solution, folder, as_json=options.json)
+
+
+def make_report(options: argparse.Namespace) -> int:
+    """Make the report of a stored comparison again."""
+    from dpcontrol.comparison import Comparison
+
+    folder = Path(options.folder)
+    comparison = Comparison.load(folder)
+    print(comparison.table())
+    print(f"\nreport: {comparison.report(folder / 'report.html')}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": list_names,
+    "solve": solve_problem,
+    "compare": compare_strategies,
+    "check": check_problem,
+    "resume": resume_run,
+    "report": make_report,
+}

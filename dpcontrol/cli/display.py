@@ -1,0 +1,74 @@
+"""How solutions and comparisons are shown: as words, as JSON, and as pictures in their folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def show(solution: Any, folder: Path, *, as_json: bool) -> int:
+    """A solution, with its pictures drawn into the folder; the exit code."""
+    pictures = _draw(solution, folder)
+    if as_json:
+        print(json.dumps(strict(solution.record()), indent=1))
+    else:
+        print(f"{solution.name} by {solution.strategy}: {solution.status.sentence}")
+        print(f"  {'loss':<22}{solution.loss:.8g}")
+        for name, value in solution.metrics.items():
+            print(f"  {name:<22}{value:.6g}")
+        counts = solution.counts
+        spent = f"{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {solution.seconds:.1f} s"
+        print(f"  {'cost':<22}{spent}")
+        print(f"  {'stored in':<22}{folder}")
+        print(f"  {'pictures':<22}{', '.join(pictures)}")
+    return _exit_code(solution.status.kind, solution.status.failed)
+
+
+def _draw(solution: Any, folder: Path) -> list[str]:
+    """Draw ``solution.png`` and the problem's own figures; the names of the files."""
+    from dpcontrol.plot import write
+
+    try:
+        figures = {"solution": solution.plot(), **solution.own_figures()}
+        names = []
+        for name, figure in figures.items():
+            names.append(f"{re.sub(r'[^0-9A-Za-z]+', '_', name).strip('_')}.png")
+            write(figure, folder / names[-1])
+        return names
+    except Exception as error:
+        # the numbers are stored; a picture of extreme ones is not worth losing the exit code
+        print(
+            f"dpcontrol: the picture could not be drawn ({type(error).__name__}: {error}).", file=sys.stderr
+        )
+        return ["none"]
+
+
+def _exit_code(kind: str, failed: bool) -> int:
+    return INTERRUPTED if kind == "interrupted" else FAILED if failed else 0
+
+
+def show_comparison(comparison: Any, folder: Path, *, as_json: bool) -> int:
+    """A comparison, with its report written into the folder; the exit code."""
+    report = comparison.report(folder / "report.html")
+    if as_json:
+        print(json.dumps(strict(comparison.records), indent=1))
+    else:
+        print(comparison.table())
+        print(f"\nreport: {report}")
+    return INTERRUPTED if comparison.interrupted else 0
+
+
+def strict(value: Any) -> Any:
+    """Numbers that JSON cannot say become null."""
+    if isinstance(value, float) and value - value != 0:
+        return None
+    if isinstance(value, dict):
+        return {key: strict(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(entry) for entry in value]
+    return value
