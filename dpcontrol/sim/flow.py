@@ -83,9 +83,9 @@ class IncompressibleFlow(Simulator):
     **Bodies** are held by forces at points of their surfaces, found together with the pressure so that both the
     divergence and the slip at the points vanish after each stage: no parameter to tune, and no limit on ``dt``. The
     fluid continues inside of them: the force of a body that accelerates includes the inertia of what it encloses. A
-    body at rest costs a few products with small matrices a stage; one that moves has a dense matrix of the size of
-    its points made twice in each step. Differentiable in place, size and motion. Measured: second order in space, see
-    ``obstacle.py`` and ``tests/benchmarks``.
+    body at rest, turning or not, costs a few products with small matrices a stage; for one that moves a dense matrix of
+    the size of its points is made twice in each step. Measured: second order in space (see ``obstacle.py``), third in
+    time at rest, first where a body moves. Differentiable in place, size and motion; once only in place and size.
 
     **Parameters**: ``viscosity``, ``inflow``, ``walls`` (factors); with bodies ``centre_x``, ``centre_y``, ``radius``,
     ``rotation`` of the first, ``centre_x_2`` ... of the second; each a number or ``(scenarios,)``.

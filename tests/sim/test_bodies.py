@@ -145,6 +145,20 @@ def test_cylinder_in_a_channel_at_100():
     assert 0.97 * 3.22 < found["largest drag"] < 1.03 * 3.24
 
 
+@pytest.mark.parametrize(("moves", "order"), [(False, 3.0), (True, 1.0)], ids=["turns", "moves"])
+def test_order_in_time_around_a_body(moves, order):
+    disc = Disc((1.0, 1.0), 0.3, rotation=1.0, velocity=(0.3, 0.2) if moves else (0.0, 0.0), moves=moves)
+
+    def flow(steps):
+        return IncompressibleFlow(CHANNEL, 0.4 / steps, viscosity=0.02, bodies=(disc,))
+
+    start = roll(flow(64), random_start(flow(64), speed=0.05), 64)
+    steps = (8, 16, 32)
+    ends = [roll(flow(number), start, number)["velocity_x"] for number in (*steps, 256)]
+    errors = [float((end - ends[-1]).abs().mean()) for end in ends[:-1]]
+    assert convergence_order([1 / number for number in steps], errors) == pytest.approx(order, abs=0.25)
+
+
 def test_a_body_that_is_towed_feels_what_it_feels_in_a_stream():
     grid = Grid((32, 24), (4.0, 3.0), TORUS)
     towed = IncompressibleFlow(
