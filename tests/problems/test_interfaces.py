@@ -11,7 +11,6 @@ from torch.distributions.transforms import ExpTransform
 
 from dpcontrol.engine import rollout
 from dpcontrol.problem import (
-    ControlSequence,
     Gaussian,
     InitialState,
     LogNormal,
@@ -20,7 +19,6 @@ from dpcontrol.problem import (
     Policy,
     Unknown,
     control_problem,
-    cost,
     misfit,
     penalty,
     track,
@@ -154,82 +152,6 @@ def test_a_correction_inside_the_loop_is_trained_through_it():
     before = float(problem.loss(problem.start()).mean())
     solution = run(problem, Adjoint(learning_rate=0.01, iterations=60))
     assert solution.loss < 0.75 * before
-
-
-# -- boundary control of an unstable transport equation: a user's step with a held control -------------------
-
-
-POINTS, DX, FINE_DT, HELD = 100, 0.01, 1e-4, 1000
-
-
-def feedback_strength(places):
-    return 5 * torch.cos(7.35 * torch.arccos(places))
-
-
-def held_transport():
-    """1,000 fine steps of u_t = u_x + beta u(0) under a held boundary value: one matrix and one vector."""
-    beta = feedback_strength(torch.linspace(0, 1, POINTS, dtype=torch.float64))
-    fine = torch.zeros(POINTS + 1, POINTS + 1, dtype=torch.float64)  # the last entry is the control
-    inner = torch.arange(POINTS - 1)
-    fine[inner, inner] = 1 - FINE_DT / DX
-    fine[inner, inner + 1] = FINE_DT / DX
-    fine[inner, 0] += FINE_DT * beta[:-1]
-    fine[POINTS - 1, POINTS] = fine[POINTS, POINTS] = 1.0
-    return torch.linalg.matrix_power(fine, HELD)
-
-
-def backstepping_gains():
-    beta = feedback_strength(torch.linspace(DX, 1, POINTS, dtype=torch.float64)).tolist()
-    gains = []
-    for i in range(POINTS):
-        gains.append(0.0)
-        gains[i] = sum(gains[i - j] * beta[j] for j in range(i)) * DX - beta[i]
-    return torch.tensor(gains[::-1], dtype=torch.float64)
-
-
-def sum_of_norms():
-    """Norms of the states after each action: those at the beginning of a step, less the first, and the last."""
-
-    def norm(state, control, t):
-        return torch.linalg.vector_norm(state, dim=1) * float(t > 0)
-
-    return cost(stage=norm, terminal=lambda state: torch.linalg.vector_norm(state, dim=1))
-
-
-def transport_problem():
-    held, gains = held_transport(), backstepping_gains()
-
-    def step(state, control):
-        return torch.cat((state, control), 1) @ held[:POINTS].T
-
-    return control_problem(
-        step,
-        initial_state=torch.tensor([1.0, 10.0], dtype=torch.float64)[:, None].expand(2, POINTS).clone(),
-        horizon=50,
-        objective=sum_of_norms(),
-        control=ControlSequence(1, low=-20.0, high=20.0),
-        baselines={"backstepping": lambda state, t, scenario: DX * (state * gains).sum(1, keepdim=True)},
-        metrics={
-            "score": lambda trajectory, _: torch.linalg.vector_norm(trajectory.states[1:], dim=2).sum(0)
-        },
-        name="transport_boundary",
-    )
-
-
-def test_transport_scores_are_the_published_ones():
-    problem = transport_problem()
-    score = problem.metric_samples(problem.run_law(problem.baselines["backstepping"]))["score"][0]
-    idle = problem.loss(problem.start())
-    assert float(score[0]) == pytest.approx(106.086, abs=1e-3)
-    assert float(score[1]) == pytest.approx(1060.86, abs=1e-2)
-    assert float(idle[0]) == pytest.approx(4411, abs=1)
-
-
-def test_lbfgs_beats_backstepping_from_one():
-    problem = transport_problem()
-    solution = run(problem, LBFGS(iterations=100))
-    assert float(solution.losses[0]) < 106.086
-    torch.testing.assert_close(solution.losses, problem.metric_samples(solution.trajectory())["score"][0])
 
 
 # -- the same question, answered by a feedback policy --------------------------------------------------------
