@@ -15,7 +15,14 @@ from dpcontrol.kernels.spectral_loops import suits
 from dpcontrol.kernels.spectral_rows import RowKernel
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
-from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
+from dpcontrol.sim.spectral import (
+    PeriodicBox,
+    alike,
+    fit_scenarios,
+    require_dealiasing,
+    require_force,
+    spread,
+)
 from dpcontrol.sim.stability import require_stable
 from dpcontrol.tree import Tree
 
@@ -103,6 +110,7 @@ class QuadraticFlux(Simulator):
         """
         if not self.fused or not alike(state, control):
             return None
-        if suits(self.cells) and can_run(state, control):
+        fitting = fit_scenarios(coefficients["scheme"]["outer"], state)
+        if suits(self.cells) and fitting and can_run(state, control):
             return RowKernel(self.transforms, self.scheme.stages)
         return ExponentialKernel(self.transforms, Square(self.transforms), self.scheme.stages)

@@ -156,6 +156,11 @@ def alike(state: Tree, control: Tree) -> bool:
     return control is None or control.dtype == state.dtype
 
 
+def fit_scenarios(tables: list[Tensor], state: Tensor) -> bool:
+    """Whether tables are shared by all scenarios of a state, or there is one for each."""
+    return all(table.ndim < state.ndim or len(table) in (1, len(state)) for table in tables)
+
+
 def spread(parameter: Value, axes: int) -> Value:
     """A parameter ``()`` or ``(scenarios,)`` in double precision, followed by ``axes`` axes of length 1.
 

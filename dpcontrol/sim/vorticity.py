@@ -16,7 +16,14 @@ from dpcontrol.kernels.spectral_flow import FlowKernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.etdrk import ETDRK2, ExponentialScheme, cast
-from dpcontrol.sim.spectral import PeriodicBox, alike, require_dealiasing, require_force, spread
+from dpcontrol.sim.spectral import (
+    PeriodicBox,
+    alike,
+    fit_scenarios,
+    require_dealiasing,
+    require_force,
+    spread,
+)
 from dpcontrol.sim.stability import require_stable
 from dpcontrol.tree import Tree
 
@@ -179,7 +186,8 @@ class VorticityFlow(Simulator):
         """
         if not self.fused or not alike(state, control):
             return None
-        if FlowKernel.fits(self.shape) and can_run(state, control):
+        fitting = fit_scenarios([*coefficients["scheme"]["outer"], coefficients["force"]], state)
+        if FlowKernel.fits(self.shape) and fitting and can_run(state, control):
             return FlowKernel(coefficients["term"], self.scheme.stages)
         return ExponentialKernel(self.transforms, coefficients["term"], self.scheme.stages)
 

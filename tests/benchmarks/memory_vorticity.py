@@ -3,8 +3,8 @@
     python tests/benchmarks/memory_vorticity.py              # 10,000 steps: some minutes
     python tests/benchmarks/memory_vorticity.py 500 --dry    # fewer steps, nothing written
 
-Sought is the initial vorticity that becomes a given one; float64, one scenario, one thread. States are stored in 300 MB
-and the rest is run again between them (``Checkpointed(memory="300MB")``); single steps go through the simulator's kernel.
+Sought is the initial vorticity that becomes a given one; float64, one scenario, one thread. States are stored in 200 MB
+and the rest is run again between them (``Checkpointed(memory="200MB")``); single steps go through the simulator's kernel.
 Whatever the number of steps, memory is that of the stored states as soon as these do not hold all.
 
 Written is ``results/memory_vorticity.json``: the peak resident size of this process, what it was after a gradient of two
@@ -29,7 +29,7 @@ from dpcontrol.problem import Problem
 from dpcontrol.sim import VorticityFlow
 
 RESULT = Path(__file__).parent / "results" / "memory_vorticity.json"
-CELLS, DT, VISCOSITY, MEMORY = 256, 1e-3, 1e-3, "300MB"
+CELLS, DT, VISCOSITY, MEMORY = 256, 1e-3, 1e-3, "200MB"
 
 
 def posed(steps: int) -> Problem:

@@ -227,13 +227,13 @@ def main() -> None:
             record[part] = []
             for case in cases:
                 record[part].append(measure(case, seconds))
+                RESULT.write_text(json.dumps(record, indent=1) + "\n")
                 print(
                     case,
                     record[part][-1]["ours over the best"],
                     record[part][-1]["value and gradient differ by"],
                     flush=True,
                 )
-    RESULT.write_text(json.dumps(record, indent=1) + "\n")
     plot([*record.get("rows", []), *record.get("flow", [])])
 
 

@@ -165,6 +165,19 @@ def test_compiled_loops_equal_the_transforms_of_torch(simulator, shape, monkeypa
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("simulator", "shape"),
+    [
+        (SpectralBurgers(0.02, 16, viscosity=torch.tensor([0.1, 0.2])), (16,)),
+        (VorticityFlow(0.02, (8, 8), stirring=torch.tensor([0.1, 0.2]), stirring_mode=1), (8, 8)),
+    ],
+    ids=["burgers", "vorticity"],
+)
+def test_parameters_of_another_number_of_scenarios_are_refused(simulator, shape):
+    with pytest.raises(RuntimeError, match="must match"):
+        rollout(simulator, torch.zeros(3, *shape), length=2)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
     ("simulator", "shape"),
