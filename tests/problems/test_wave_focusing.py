@@ -80,10 +80,10 @@ def test_a_pulse_reversed_everywhere_comes_back_to_where_it_started(problem):
 
 
 def test_lbfgs_approaches_the_optimum_of_the_dense_problem_and_beats_time_reversal(problem):
-    solution = run(problem, LBFGS(), budget=Budget(gradients=300))
+    solution = run(problem, LBFGS(), budget=Budget(gradients=150))
     for scene in range(2):
         wanted = optimum(problem, scene)
-        assert wanted * (1 - 1e-6) < float(solution.losses[scene]) < 1.15 * wanted
+        assert wanted * (1 - 1e-6) < float(solution.losses[scene]) < 1.4 * wanted
     law = problem.metric_samples(problem.run_law(problem.baselines["time reversal"]))["relative_error"]
     assert solution.metrics["relative_error"] < 0.5 * float(law[0].mean() / law[1].mean())
 

@@ -97,18 +97,18 @@ def test_a_bad_candidate_is_nan_alone():
 
 
 def test_a_conductivity_in_blocks_is_found_from_temperatures():
-    system = steady_diffusion((16, 16), log_coefficient=torch.zeros(4, 4, dtype=F64), source=10.0)
+    system = steady_diffusion((8, 8), log_coefficient=torch.zeros(4, 4, dtype=F64), source=10.0)
     truth = torch.zeros(4, 4, dtype=F64)
     truth[1, 1], truth[2, 3] = math.log(0.1), math.log(10.0)
-    data = system.solve(values(system, log_coefficient=truth)) + 1e-4 * random(1, 16, 16)
+    data = system.solve(values(system, log_coefficient=truth)) + 1e-4 * random(1, 8, 8)
     problem = control_problem(
         system,
-        initial_state=torch.zeros(1, 16, 16, dtype=F64),
+        initial_state=torch.zeros(1, 8, 8, dtype=F64),
         horizon=0,
         objective=misfit(data[None], Gaussian(1e-4)),
         unknown=Parameters("log_coefficient"),
     )
-    solution = run(problem, LBFGS(iterations=100))
+    solution = run(problem, LBFGS(iterations=60))
     found = solution.value["parameters"]["log_coefficient"]
     assert float((found - truth).abs().max()) < 0.05
 
