@@ -11,6 +11,7 @@ from dpcontrol import tree
 from dpcontrol.engine.gradients import Auto, Checkpointed, Full, GradientMode
 from dpcontrol.engine.memory import MEASURED_STEPS, SavedBytes, available_bytes, physical_bytes, stored
 from dpcontrol.engine.schedule import plan
+from dpcontrol.problem.again import arranged
 from dpcontrol.problem.base import Problem, View
 from dpcontrol.problem.course import Course
 from dpcontrol.problem.rolling import Loop, free_steps, open_loop
@@ -108,6 +109,11 @@ def plan_gradient(problem: Problem, z: Tree = None) -> GradientPlan:
             return cost(Full() if whole <= room or steps <= 1 else stored(room, size, steps))
         if not isinstance(mode, Checkpointed) or not steps:
             return GradientCost(mode, whole, 0, 0)
+        lengths = arranged(course, loop, mode) if loop.open else None
+        if lengths is not None:
+            kept = -(-steps // lengths[0]) if mode.states(size, steps) >= steps else mode.states(size, steps)
+            again = len(lengths) + (kernel_ahead(course, loop, Full()) is not None)
+            return GradientCost(mode, kept * size, again * steps, kept)
         found = plan(steps, mode.states(size, steps))
         return GradientCost(mode, found.states * size, found.recomputed, found.states)
 

@@ -16,6 +16,7 @@ from dpcontrol.engine.scan import Body, scan, unbound
 from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
+from dpcontrol.problem.again import run_again
 from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.objective import Frame, Objective
 from dpcontrol.problem.scenarios import Scenarios
@@ -142,6 +143,8 @@ def free_steps(course: Course, loop: Loop, mode: GradientMode, *, keep: bool, re
         rows = unbound(loop.inputs, loop.steps)
         mode = choose(mode, loop.body, loop.carry, rows, loop.constants)
     found = run_stretches(course, loop, mode, keep=keep, residuals=residuals) if loop.open else None
+    if found is None and loop.open and not keep and not residuals:
+        found = run_again(course, loop, mode)
     if found is not None:
         return found
     carry, kept = scan(

@@ -18,6 +18,7 @@ from dpcontrol.kernels import Kernel
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.course import Course
 from dpcontrol.problem.path import Path
+from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 # the states of one stretch: long enough that a call costs nothing, short enough that no run needs all of them at once
@@ -54,12 +55,15 @@ def run_stretches(
     """Run the steps of an open loop; ``None`` where the mode asks for a loop that stops at every step.
 
     Without gradient and under :class:`Full` everything goes this way. Under stored states it does where a kernel
-    keeps them anyway; the costs of a stretch are then computed again on the way back.
+    keeps them anyway; the costs of a stretch are then computed again on the way back (see also
+    :mod:`dpcontrol.problem.again`).
     """
     full = isinstance(mode, Full) or not torch.is_grad_enabled()
     kernel = kernel_ahead(course, loop, Full() if full else mode)
     if not loop.steps or (kernel is None and not full):
         return None
+    if not full:
+        refuse_captured(course, kernel, loop)
     state, memories, loss = loop.carry
     controls, noise, _ = loop.inputs
     size = physical_bytes(tree.split_tensors(state)[0])
@@ -71,7 +75,7 @@ def run_stretches(
         firsts, _split(controls, length, firsts), _split(noise, length, firsts), strict=True
     ):
         count = min(length, loop.steps - first)
-        path = _stretch(course, kernel, state, (acting, disturbing), first, count)
+        path = stretch(course, kernel, state, (acting, disturbing), first, count)
         memories, cost = _costs(course, path, memories, again=not full)
         if residuals:
             rows = folds.residuals_along(course.objective, path, course.frame)
@@ -91,9 +95,8 @@ def kernel_ahead(course: Course, loop: FreeSteps, mode: GradientMode) -> Kernel 
     )
 
 
-def _stretch(
-    course: Course, kernel: Kernel | None, state: Tree, inputs: Tree, first: int, count: int
-) -> Path:
+def stretch(course: Course, kernel: Kernel | None, state: Tree, inputs: Tree, first: int, count: int) -> Path:
+    """Run some steps by the kernel, or one by one."""
     step, dt = eager_step(course.simulator), course.simulator.dt
     if kernel is not None:
         after: Any = run_fused(kernel, step, state, inputs, course.coefficients, count, first=first)
@@ -104,6 +107,27 @@ def _stretch(
         here = step(here, row, course.coefficients, k)
         after.append(here)
     return Path(state, after, inputs[0], first, count, dt)
+
+
+def straight(course: Course, kernel: Kernel | None, first: int, count: int, arguments: Tree) -> Tree:
+    """The carry behind some steps, costed together."""
+    (state, memories, loss), inputs, constants = arguments
+    here = course.with_constants(constants)
+    path = stretch(here, kernel, state, inputs, first, count)
+    memories, cost = folds.along(here.objective, memories, path, here.frame)
+    return path.last, memories, loss if cost is None else loss + cost
+
+
+def refuse_captured(course: Course, kernel: Kernel | None, loop: FreeSteps) -> None:
+    """Run one step on constants: if its result still requires a gradient, a tensor came in by the back door."""
+    carry, (controls, noise, _), constants = tree.detach((loop.carry, loop.inputs, loop.constants))
+    one: Any = tree.map(lambda leaf: leaf[:1], (controls, noise))
+    found = straight(course, kernel, 0, 1, (carry, one, constants))
+    if any(leaf.requires_grad for leaf in tree.split_tensors(found)[0]):
+        raise UsageError(
+            "a step or a cost of a run with stored states uses a tensor that requires a gradient but is no argument of "
+            "it, and would silently get none: pass it through parameters, scenarios or the unknown, or use Full()."
+        )
 
 
 def _costs(

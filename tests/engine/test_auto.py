@@ -93,11 +93,12 @@ def test_the_plan_is_a_readable_text():
 
 def test_auto_takes_what_fits():
     problem = posed("finite volumes", 100)
-    full, states, _ = dp.plan_gradient(problem).costs
+    planned = dp.plan_gradient(problem)
+    full = planned.costs[0]
     for room, expected in (
         (2 * full.bytes, Full()),
         (full.bytes // 2, Checkpointed()),
-        (states.bytes // 4, Checkpointed(snapshots=24)),
+        (24 * planned.state_bytes, Checkpointed(snapshots=24)),
     ):
         chosen = dp.plan_gradient(replace(problem, gradient=Auto(memory=room))).chosen
         assert chosen.mode == expected and chosen.bytes <= room

@@ -12,6 +12,7 @@ from dpcontrol.engine import Checkpointed, Full, TruncatedBPTT
 from dpcontrol.kernels import Pulled, StepKernel
 from dpcontrol.problem import Gaussian, stretches
 from dpcontrol.problem.adjoint import adjoint
+from dpcontrol.problem.again import arrangement
 from dpcontrol.problem.environment import advance, reset
 from dpcontrol.problem.rolling import roll
 from dpcontrol.sim import Simulator
@@ -120,7 +121,13 @@ def found(problem):
     return [loss.detach(), alone, *gradient]
 
 
-MODES = [Full(), Checkpointed(), Checkpointed(snapshots=3), dp.Auto(), dp.Auto("2kB"), TruncatedBPTT(STEPS)]
+MODES = [
+    Full(),
+    Checkpointed(),
+    *(Checkpointed(snapshots=n) for n in (3, 9, 10)),  # one by one; stretches of stretches; stretches
+    dp.Auto(),
+    dp.Auto("2kB"),
+]
 OPEN = [name for name in OBJECTIVES if name != "closing"]
 
 
@@ -305,3 +312,51 @@ def test_a_value_alone_keeps_no_path():
     finally:
         stretches._costs = original
     assert sum(lengths) == 4000 and max(lengths) * 80_000 <= stretches.STRETCH_BYTES
+
+
+def test_stretches_of_stretches_hold_what_they_promise():
+    for steps in (2, 9, 40, 1000, 10_000):
+        for states in (4, 8, 20, 100, 600):
+            lengths = arrangement(steps, states)
+            if lengths is None:
+                continue
+            held, inside = 2 * lengths[-1], steps
+            for length in lengths:
+                held += -(-inside // length)
+                inside = length
+            assert held <= states + 1
+    assert arrangement(10_000, 600) == [34] and arrangement(9, 9) == [3, 1] and arrangement(9, 10) == [2]
+    assert arrangement(9, 3) is None
+
+
+def test_costs_and_steps_by_the_back_door_are_found_under_stored_states():
+    hidden = torch.ones(SIZE, dtype=F64, requires_grad=True)
+    for fast in (False, True):
+        problem = posed(
+            dp.cost(lambda x, u, t: (hidden * x["a"] * u).sum(1)),
+            fast,
+            Checkpointed(snapshots=10 if fast else None),
+        )
+        with pytest.raises(dp.UsageError, match="would silently get none"):
+            problem.loss(tree.map(lambda leaf: leaf.requires_grad_(), problem.start()))
+
+
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(), Checkpointed(snapshots=10)], ids=repr)
+def test_runs_that_nothing_enters(mode):
+    results = []
+    for fast in (False, True):
+        problem = dp.control_problem(
+            Drift(fast) if fast else (lambda x, u: x + 0.1 * -x.sin()),
+            initial_state={"a": draw(SCENARIOS, SIZE), "b": draw(SCENARIOS, SIZE)}
+            if fast
+            else draw(SCENARIOS, SIZE),
+            horizon=STEPS,
+            objective=dp.cost(terminal=lambda x: tree.leaves(x)[0].square().sum(1)),
+            unknown=(dp.InitialState(), dp.ControlSequence(SIZE)) if fast else dp.InitialState(),
+            gradient=mode,
+        )
+        start = problem.start()
+        z = tree.map(lambda leaf: leaf.requires_grad_(), start)
+        gradient = torch.autograd.grad(problem.loss(z).sum(), tree.leaves(z["initial_state"])[0])[0]
+        results.append(gradient)
+    torch.testing.assert_close(*results)
