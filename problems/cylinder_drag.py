@@ -74,8 +74,8 @@ from dpcontrol.problem import (
     scene_generator,
 )
 from dpcontrol.sim import Disc, Grid, IncompressibleFlow, Inflow, Outflow, Substeps
-from dpcontrol.sim.flow_operators import side_rules
 from dpcontrol.sim.flow_profiles import vorticity
+from dpcontrol.sim.flow_sides import side_rules
 
 VISCOSITY, STRONGEST, PRICE = 0.01, 3.0, 0.0125
 CELLS = {"full": 10, "small": 8}  # across the diameter

@@ -10,24 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcontrol.linalg import Poisson
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.bodies import Bodies, Held
 from dpcontrol.sim.checks import readable
-from dpcontrol.sim.flow_operators import (
-    Rules,
-    acceleration,
-    carried,
-    centred_on_faces,
-    divergence_of,
-    forward_transform,
-    gradient_of,
-    inverse_transform,
-    open_pressure_solver,
-    scaled,
-    side_rules,
-)
+from dpcontrol.sim.flow_operators import acceleration, carried, centred_on_faces
+from dpcontrol.sim.flow_pressure import freed, open_pressure_solver
+from dpcontrol.sim.flow_sides import Rules, scaled, side_rules
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.obstacle import Disc
 from dpcontrol.sim.staggered import Faces, mac_cormack, semi_lagrangian
@@ -130,7 +119,7 @@ class IncompressibleFlow(Simulator):
         if len(self.grid.cells) < 2:
             raise UsageError(f"a flow has two or three axes; found cells={self.grid.cells}.")
         if self.bodies:
-            self.immersed  # noqa: B018  asks for room around them
+            Bodies(self.grid, self.bodies)  # refuses what it cannot hold
         like = torch.zeros((), dtype=torch.float64)
         side_rules(self.grid, like, {})
         open_pressure_solver(self.grid, like)
@@ -318,26 +307,3 @@ class IncompressibleFlow(Simulator):
         return tuple(
             centred_on_faces(given["force"][:, axis], axis, self.grid) for axis in range(len(self.grid.cells))
         )
-
-
-def freed(
-    velocity: Faces, rules: Rules, grid: Grid, solver: Poisson, held: Held | None
-) -> tuple[Faces, Tensor, Tensor | None]:
-    """The closest velocity without divergence, and without slip at the points of a surface.
-
-    Returns:
-        The velocity, the pressure that made it (times ``dt`` over density), the forces at the points.
-    """
-    divergence = divergence_of(velocity, rules, grid)
-    if held is None:
-        pressure = solver.solve(divergence)
-        slopes = gradient_of(pressure, grid)
-        return tuple(part - slope for part, slope in zip(velocity, slopes, strict=True)), pressure, None
-    points = held.surface
-    spectrum = forward_transform(solver, divergence)
-    slip = held.velocity - points.at_points(velocity) - points.pressed(spectrum * solver.reciprocals)
-    forces = points.forces(slip)
-    spectrum = (spectrum + points.spread_divergence(forces)) * solver.reciprocals
-    pressure = inverse_transform(solver, spectrum)
-    parts = zip(velocity, points.spread(forces), gradient_of(pressure, grid), strict=True)
-    return tuple(part + force - slope for part, force, slope in parts), pressure, forces

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dpcontrol.sim.flow_operators import Rules, extended
+from dpcontrol.sim.flow_sides import Rules, extended
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.staggered import Faces
 

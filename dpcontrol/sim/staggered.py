@@ -3,7 +3,7 @@ r"""Operators on a staggered grid: differences, averages, lookups between points
 Fields are tensors ``(scenarios, *shape)``, with the axes of :class:`~dpcontrol.sim.grid.Grid` last: markers and
 pressures on cell centres, velocities as one tensor for each component on the free faces normal to it. All operators
 are differentiable to any order, in forward and reverse mode. Sides are periodic or walls at rest; moving walls and
-openings are those of ``flow_operators.py``.
+openings are those of ``flow_sides.py``.
 """
 
 from __future__ import annotations

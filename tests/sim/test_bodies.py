@@ -11,7 +11,7 @@ from dpcontrol.engine import rollout
 from dpcontrol.results import UsageError
 from dpcontrol.sim import Disc, FreeSlip, Grid, IncompressibleFlow, Inflow, NoSlip, Outflow
 from dpcontrol.sim.bodies import fraction
-from dpcontrol.sim.flow_operators import divergence_of
+from dpcontrol.sim.flow_pressure import divergence_of
 from dpcontrol.sim.obstacle import RETRACTION, kernel
 
 F64 = torch.float64

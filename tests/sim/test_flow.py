@@ -11,7 +11,9 @@ from dpcontrol.engine import rollout
 from dpcontrol.engine.gradients import Checkpointed
 from dpcontrol.results import UsageError
 from dpcontrol.sim import FixedValue, FreeSlip, Grid, IncompressibleFlow, Inflow, NoSlip, Outflow, Smoke
-from dpcontrol.sim.flow_operators import acceleration, divergence_of, gradient_of, side_rules
+from dpcontrol.sim.flow_operators import acceleration
+from dpcontrol.sim.flow_pressure import divergence_of, gradient_of
+from dpcontrol.sim.flow_sides import side_rules
 
 F64 = torch.float64
 WALL, SLIDE, OPEN = NoSlip(), FreeSlip(), Outflow()
