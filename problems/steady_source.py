@@ -91,6 +91,7 @@ def problem(*, size: str = "full", seed: int = 0, discs: bool = True) -> Problem
                 0.5 * mean_square(scenario["target"]),
             ),
         },
+        plots={"plates": Picture(logarithm)},
         name="steady_source",
     )
 
@@ -139,3 +140,36 @@ def relative_error(trajectory: Trajectory, scenario: Mapping[str, Any]) -> tuple
 
 def _last(trajectory: Trajectory) -> dict[str, Tensor]:
     return {name: leaf[-1] for name, leaf in trajectory.states.items()}
+
+
+class Picture:
+    """The figure: of the first scene the plate, what heats it, and the temperature with the target's levels."""
+
+    def __init__(self, logarithm: Tensor) -> None:
+        self.logarithm = logarithm
+
+    def __call__(self, figure: Any, solutions: Mapping[str, Any]) -> None:
+        figure.set_size_inches(9.5, 0.3 + 3.0 * len(solutions))
+        around = (0, 1, 0, 1)
+        plate = self.logarithm[0].T.cpu().numpy()
+        target = wanted(len(plate)).T.numpy()
+        levels = [float(target.max()) * part for part in (0.25, 0.5, 0.75)]
+        for row, (label, solution) in zip(
+            figure.subplots(len(solutions), 3, squeeze=False), solutions.items(), strict=True
+        ):
+            last = {name: leaf[0].T.cpu().numpy() for name, leaf in _last(solution.trajectory()).items()}
+            shown = (
+                ("conductivity, ln a", plate, "BrBG"),
+                ("heating f", last["heating"], "magma"),
+                ("temperature u, levels of the target", last["temperature"], "inferno"),
+            )
+            for panel, (title, field, colours) in zip(row, shown, strict=True):
+                image = panel.imshow(field, origin="lower", extent=around, cmap=colours)
+                figure.colorbar(image, ax=panel, shrink=0.8)
+                panel.set_title(title, fontsize=9, loc="left")
+                panel.set_xticks([])
+                panel.set_yticks([])
+                if abs(plate).max() > 0:
+                    panel.contour(plate, [-1.0, 1.0], extent=around, colors="white", linewidths=0.8)
+            row[-1].contour(target, levels, extent=around, colors="#7fd4ff", linewidths=0.8)
+            row[0].set_ylabel(label)

@@ -83,10 +83,10 @@ class Multigrid:
     resistance is the link of the coarse grid. So interpolation does not reach through closed faces or across
     jumps, and smooth coefficients give linear interpolation and the coefficients of the coarse grid.
 
-    **Measured**: see the tests; CG with it needs 11 to 13 iterations to 1e-10 for constant and smooth coefficients and
-    around obstacles (closed or partly closed faces), in 2-D and 3-D, whatever the number of cells; up to 30 where
-    coefficients jump by factors of thousands at places that no coarse grid sees. Noise from cell to cell is what
-    it cannot coarsen well: iterations grow slowly there.
+    **Measured** (tests and ``tests/benchmarks/variable_poisson.py``): CG with it needs 11 to 14 iterations to 1e-10 for
+    constant and smooth coefficients and around obstacles (closed or partly closed faces), in 2-D and 3-D, whatever the
+    number of cells; 16 to 30 where coefficients jump by factors of thousands at places that no coarse grid sees. Noise
+    from cell to cell is what it cannot coarsen well: iterations grow slowly there.
 
     **Source**: A. Brandt, Math. Comp. 31 (1977) (the method); P. Wesseling, "An Introduction to Multigrid Methods"
     (1992), chapter 5 (cell centres, jumps); the resistors are this file's.

@@ -53,3 +53,12 @@ def test_discs_are_drawn_by_the_seed():
     )
     assert not torch.equal(first, other)
     assert set(torch.unique(first.exp().round(decimals=3)).tolist()) == {0.02, 1.0, 50.0}
+
+
+def test_the_picture_shows_plate_heating_and_temperature():
+    from matplotlib.figure import Figure
+
+    problem = steady_source.problem(size="small")
+    figure = Figure(layout="constrained")
+    problem.plots["plates"](figure, {"lbfgs": run(problem, LBFGS(), budget=Budget(gradients=6))})
+    assert len(figure.axes) == 6  # three fields with their scales
