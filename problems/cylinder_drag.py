@@ -68,6 +68,7 @@ from dpcontrol.problem import (
     ControlSequence,
     Problem,
     Scenarios,
+    UsageError,
     control_problem,
     cost,
     effort,
@@ -100,12 +101,14 @@ def problem(*, size: str = "full", seed: int = 0, price: float = PRICE) -> Probl
     Args:
         size: ``"full"`` (10 cells a diameter, 48 steps, 2 scenes) or ``"small"`` (8, 16, 1).
         seed: draws the moments of the shedding at which the scenes begin.
-        price: of the squared rate.
+        price: of the squared rate, zero or more.
 
     Raises:
-        UsageError: for another size or seed.
+        UsageError: for another size or seed, or a negative price.
     """
     generator = scene_generator("cylinder_drag", size, seed)
+    if not 0 <= price < math.inf:
+        raise UsageError(f"cylinder_drag takes price >= 0 and finite; found {price!r}.")
     simulator = Substeps(cylinder(size), HELD[size])
     steps = STEPS[size]
 

@@ -53,3 +53,5 @@ def test_seeds_draw_the_moment(problem):
     assert not torch.equal(other["velocity_y"], problem.scenarios.data["initial_state"]["velocity_y"])
     with pytest.raises(UsageError, match="comes in the sizes"):
         cd.problem(size="huge")
+    with pytest.raises(UsageError, match="price >= 0"):
+        cd.problem(size="small", price=-1.0)
