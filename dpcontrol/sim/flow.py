@@ -67,14 +67,16 @@ class IncompressibleFlow(Simulator):
     three-stage Runge-Kutta scheme of Shu and Osher, every stage projected: measured order 3 (velocity) for a smooth
     flow, stable for about ``dt sum_a (|u_a| / h_a) < 1.7`` and ``dt nu sum_a 4 / h_a^2 < 2.5``. The projection is
     direct and exact to rounding, also around bodies. ``advection="semi_lagrangian"`` or ``"mac_cormack"``: one
-    explicit Euler step instead, advection stable for any ``dt``, first order in time.
+    explicit Euler step instead, advection stable for any ``dt``, first order in time. Where ``|u| h / nu`` is beyond
+    about ten, central differences leave ripples of the size of cells in front of bodies and of the outflow.
 
     **Bodies** are held by forces at points of their surfaces, found together with the pressure so that both the
     divergence and the slip at the points vanish after each stage: no parameter to tune, and no limit on ``dt``. The
     fluid continues inside of them: the force of a body that accelerates includes the inertia of what it encloses. A
     body at rest, turning or not, costs a few products with small matrices a stage; for one that moves a dense matrix of
     the size of its points is made twice in each step. Measured: second order in space (see ``obstacle.py``), third in
-    time at rest, first where a body moves. Differentiable in place, size and motion; once only in place and size.
+    time at rest, first where a body moves. Differentiable in place, size and motion; second derivatives in place and
+    size jump. The first step from a start that slips shows the impulse that stops it in ``force``.
 
     **Parameters**: ``viscosity``, ``inflow``, ``walls`` (factors); with bodies ``centre_x``, ``centre_y``, ``radius``,
     ``rotation`` of the first, ``centre_x_2`` ... of the second; each a number or ``(scenarios,)``.
