@@ -84,8 +84,9 @@ def pull(
                     _look_up(row, weight, corner, force, u)
                     starts[c] = u
             place, step = k * above[1][0] + s * above[1][1], above[1][2]
+            _load(above[0], place, step, one, u)
             for i in range(cells):
-                carried[i] += above[0][place + i * step]
+                carried[i] += u[i]
             push[:] = zero
             for c in range(count - 1, -1, -1):
                 for i in range(cells):
@@ -106,8 +107,13 @@ def pull(
 
 @compiled
 def _load(flat, begin, step, factor, u):
-    for i in range(len(u)):
-        u[i] = factor * flat[begin + i * step]
+    if step == 1:  # nearly always, and then a loop of vector instructions
+        row = flat[begin : begin + len(u)]
+        for i in range(len(u)):
+            u[i] = factor * row[i]
+    else:
+        for i in range(len(u)):
+            u[i] = factor * flat[begin + i * step]
 
 
 @compiled
