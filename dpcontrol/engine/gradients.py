@@ -31,7 +31,9 @@ class Checkpointed(GradientMode):
     """The same gradient from stored states: each step is run again when its turn comes on the way back.
 
     Nothing of a step's inside is kept, so memory is that of the stored states and of one step. Where not all states
-    fit, segments between them are reversed by a binomial schedule (see :mod:`dpcontrol.engine.schedule`).
+    fit, segments between them are reversed by a binomial schedule (see :mod:`dpcontrol.engine.schedule`). The losses
+    of problems whose controls are known beforehand run a few steps together again instead, by a kernel many: of those
+    only the first state is stored, and the inside of a few steps is there at a time.
 
     Args:
         memory: how much the stored states may take, in bytes or in words: ``"500MB"``, ``"2GB"``.

@@ -81,7 +81,8 @@ class Simulator(abc.ABC):
     def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
         """The raw twin of :meth:`step` for data like these (one step's), or ``None``: then the eager step is run.
 
-        Asked once per loop; a kernel equals the eager step to rounding, and is tested against it.
+        Asked once for an open loop, and at every step of loops that stop there: it must cost next to nothing. A kernel
+        equals the eager step to rounding, and is tested against it.
         """
         return None
 

@@ -1,7 +1,7 @@
 """What gradients cost: time and memory of each exact mode, and growth with steps and scenarios.
 
     python tests/benchmarks/gradient_cost.py            # measures everything: results/gradient_cost.json and .png
-    python tests/benchmarks/gradient_cost.py memory     # one part again: memory, ratios or growth
+    python tests/benchmarks/gradient_cost.py memory     # one part again: memory, ratios, simulators or growth
     python tests/benchmarks/gradient_cost.py plot       # draws the picture again
 
 Times are CPU seconds of the process on one thread (waiting for other processes is not counted, what they do to caches
@@ -26,7 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from every_simulator import Case, cases
+
 import dpcontrol as dp
+from dpcontrol import tree
 from dpcontrol.engine import Checkpointed, Full, GradientMode
 from dpcontrol.problem import Problem
 from dpcontrol.sim import FiniteVolumeBurgers, KuramotoSivashinsky
@@ -41,6 +45,7 @@ SYSTEMS = ("finite-volume Burgers, 128 cells", "Kuramoto-Sivashinsky, ETDRK4, 64
 STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
 SCENARIOS = (1, 3, 10, 30, 100, 300, 1000)
 MEMORY_STEPS, MEMORY_SCENARIOS = 1000, 20
+CELLS = 32
 
 
 def posed(system: str, steps: int, scenarios: int) -> Problem:
@@ -83,6 +88,77 @@ def least(tasks: dict[str, Callable[[], None]], seconds: float) -> dict[str, dic
             task()
             times[name].append(time.process_time() - started)
     return {name: {"least": min(row), "median": float(np.median(row))} for name, row in times.items()}
+
+
+def summed(state: Any) -> torch.Tensor:
+    """``|x|^2`` of each scenario."""
+    parts = [leaf.flatten(1).square().sum(1) for leaf in tree.leaves(state)]
+    return torch.stack(parts).sum(0)
+
+
+def posed_case(case: Case, steps: int, scenarios: int) -> Problem:
+    """Any simulator: the size of the last state, against its control, or its initial state where nothing acts."""
+    acting = isinstance(case.control, tuple)
+    return dp.control_problem(
+        case.make(),
+        initial_state=case.initial(scenarios),
+        horizon=steps,
+        objective=dp.cost(terminal=summed) + dp.effort() if acting else dp.cost(terminal=summed),
+        unknown=dp.ControlSequence(case.control, start=0.01) if acting else dp.InitialState(),
+    )
+
+
+def gradient_of(problem: Problem) -> None:
+    """Losses and gradient in whatever is sought."""
+    z = tree.map(lambda leaf: leaf.requires_grad_(), problem.start())
+    torch.autograd.grad(problem.loss(z).sum(), tree.leaves(z))
+
+
+def simulators(names: list[str]) -> list[dict[str, Any]]:
+    """Value and gradient over the forward run for every simulator, 40 steps of one scenario and of twenty."""
+    rows = []
+    for name, case in cases(CELLS).items():
+        if names and name not in names:
+            continue
+        for scenarios in (1, 20):
+            problem = posed_case(case, 40, scenarios)
+            tasks: dict[str, Callable[[], None]] = {"forward": lambda p=problem: forward(p)}
+            for mode in MODES:
+                tasks[mode] = lambda p=problem, m=mode: gradient_of(replace(p, gradient=MODES[m]))
+            for task in tasks.values():
+                task()  # what is compiled is compiled here
+            times = {key: row["least"] for key, row in least(tasks, 2.0).items()}
+            plans = {
+                mode: dp.plan_gradient(replace(problem, gradient=MODES[mode])).chosen.recomputed / 40
+                for mode in MODES
+            }
+            base = times["forward"]
+            row = {
+                "simulator": name,
+                "scenarios": scenarios,
+                "forward seconds": base,
+                "kernel": has_kernel(problem),
+                "ratio": {mode: times[mode] / base for mode in MODES},
+                "steps run again for each": plans,
+            }
+            rows.append(row)
+            print(
+                name,
+                scenarios,
+                row["kernel"],
+                {m: f"{r:.1f}" for m, r in row["ratio"].items()},
+                file=sys.stderr,
+            )
+    return rows
+
+
+def has_kernel(problem: Problem) -> bool:
+    """Whether the open loop of a problem is run by a kernel."""
+    from dpcontrol.problem.rolling import open_loop
+    from dpcontrol.problem.stretches import kernel_ahead
+
+    course, loop, _ = open_loop(problem, problem.start())
+    return kernel_ahead(course, loop, Full()) is not None
 
 
 def ratios(system: str, scenarios: int) -> dict[str, Any]:
@@ -211,6 +287,8 @@ def main(parts: list[str]) -> None:
         record["memory"] = [memory(system, mode) for system in SYSTEMS for mode in MODES]
     if not parts or "ratios" in parts:
         record["ratios"] = [ratios(system, scenarios) for system in SYSTEMS for scenarios in (1, 100)]
+    if not parts or "simulators" in parts:
+        record["simulators"] = simulators([])
     if not parts or "growth" in parts:
         record["growth"] = [growth(system, what) for what in ("steps", "scenarios") for system in SYSTEMS]
     if not parts:
