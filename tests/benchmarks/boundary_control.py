@@ -107,10 +107,10 @@ def contenders(module: Any, seeds: int) -> list[tuple[str, Problem, Strategy, in
     ]
 
 
-def by_strategies(module: Any, name: str) -> list[dict[str, Any]]:
-    """Every strategy on one budget of simulated steps."""
+def by_strategies(module: Any, name: str, record: dict[str, Any]) -> None:
+    """Every strategy on one budget of simulated steps; the record is written after each run, also when cut short."""
     setting = SETTINGS[name]
-    exact, rows = module.problem(), []
+    exact, rows = module.problem(), record.setdefault("strategies", [])
     budget = Budget(simulated_steps=setting.gradients * 2 * 2 * exact.horizon)
     for label, problem, strategy, count in contenders(module, setting.seeds):
         for seed in range(count):
@@ -128,8 +128,8 @@ def by_strategies(module: Any, name: str) -> list[dict[str, Any]]:
             row["simulated steps"] = solution.counts.simulated_steps
             row["largest control"] = solution.value["control"].abs().amax((1, 2)).tolist()
             rows.append({**row, "cpu seconds": time.process_time() - began})
+            write(name, record)
             print(json.dumps(rows[-1]), flush=True)
-    return rows
 
 
 def noisy(law: Callable[..., Tensor], size: float, seed: int, steps: int, dt: float) -> Callable[..., Tensor]:
@@ -174,7 +174,12 @@ def in_closed_loop(module: Any, optimum: Tensor) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(name: str) -> dict[str, Any]:
+def write(name: str, record: Mapping[str, Any]) -> None:
+    """Keep the record as it is."""
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def measure(name: str) -> None:
     """Everything about one problem."""
     module = importlib.import_module(f"dpcontrol.problems.{name}")
     exact = module.problem()
@@ -182,7 +187,7 @@ def measure(name: str) -> dict[str, Any]:
         label: transport_boundary.norms(exact.run_law(law)).sum(0).tolist()
         for label, law in exact.baselines.items()
     }
-    record = {
+    record: dict[str, Any] = {
         "command": f"python tests/benchmarks/boundary_control.py {name}",
         "torch": torch.__version__,
         "starts": list(module.STARTS),
@@ -194,12 +199,11 @@ def measure(name: str) -> dict[str, Any]:
     record["lbfgs by continuation"], start = by_continuation(module, name)
     record["adjoint at the optimum"] = str(gradient_growth(exact, {"control": start}))
     record["closed loops"] = in_closed_loop(module, start)
-    record["strategies"] = by_strategies(module, name)
-    return record
+    by_strategies(module, name, record)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
     for chosen in sys.argv[1:] or list(SETTINGS):
-        (RESULTS / f"{chosen}.json").write_text(json.dumps(measure(chosen), indent=1) + "\n")
+        measure(chosen)

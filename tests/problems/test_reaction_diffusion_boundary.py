@@ -61,7 +61,7 @@ def test_the_small_problem_is_solved_below_its_laws_inside_the_bounds():
     solution = run(problem, LBFGS(), budget=Budget(gradients=200))
     laws = torch.tensor([scores(problem, law) for law in problem.baselines], dtype=torch.float64)
     assert bool((solution.losses < laws.amin(0)).all())
-    assert float(solution.value["control"].abs().max()) <= transport.STRONGEST
+    assert float(solution.value["control"].abs().max()) <= transport.STRONGEST * (1 + 1e-12)
     assert check_gradient(problem).passed
 
 
