@@ -133,7 +133,7 @@ def compare(tried: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "JAX variants": best,
                 "gradients differ by": differences,
             }
-            found.append(entry | {"seconds": least(calls, 3.0)})
+            found.append(entry | {"seconds": least(calls, 2.0)})
             print(found[-1], file=sys.stderr, flush=True)
     return found
 

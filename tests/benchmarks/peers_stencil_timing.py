@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ def least(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, f
         call()
         counts[name] = max(1, int(0.03 / (time.perf_counter() - begun)))
         best[name] = float("inf")
+    gc.collect()
+    gc.disable()  # as timeit does: how often garbage is looked for depends on what else was imported
     end, rounds = time.perf_counter() + seconds * len(calls), 0
     while rounds < 4 or time.perf_counter() < end:
         rounds += 1
@@ -48,4 +51,5 @@ def least(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, f
             for _ in range(counts[name]):
                 call()
             best[name] = min(best[name], (time.process_time() - begun) / counts[name])
+    gc.enable()
     return best
