@@ -4,8 +4,8 @@
     python tests/benchmarks/memory_vorticity.py 500 --dry    # fewer steps, nothing written
 
 Sought is the initial vorticity that becomes a given one; float64, one scenario, one thread. States are stored in 200 MB
-and the rest is run again between them (``Checkpointed(memory="200MB")``); single steps go through the simulator's kernel.
-Whatever the number of steps, memory is that of the stored states as soon as these do not hold all.
+and the rest is run again between them (``Checkpointed(memory="200MB")``); single steps go through the simulator's
+kernel. Whatever the number of steps, memory is that of the stored states as soon as these do not hold all.
 
 Written is ``results/memory_vorticity.json``: the peak resident size of this process, what it was after a gradient of two
 steps (interpreter, torch, compiled loops, room for one step), CPU seconds, and the gradient's check by a central
@@ -103,7 +103,11 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     command = f"python tests/benchmarks/memory_vorticity.py {asked.steps}"
-    record = {"command": command, "machine": platform.processor() or platform.machine(), **measure(asked.steps)}
+    record = {
+        "command": command,
+        "machine": platform.processor() or platform.machine(),
+        **measure(asked.steps),
+    }
     print(json.dumps(record, indent=2))
     if not asked.dry:
         RESULT.write_text(json.dumps(record, indent=2) + "\n")
