@@ -38,8 +38,8 @@ Published: gradient descent, rate 1e-3: 298.286 (step 0), 291.454 (1), 276.058 (
 169.9 (79). Reproduced here: 298.2864, 291.4547, 276.0724.
 Measured here, 80 gradients of each plume: ``adjoint`` 36 (34 to 39 over rounding and rates between half and twice the
 one that the ``scale`` of 2 makes the default); ``lbfgs`` 159, its line searches caught by the jumps. 1,000 gradients:
-``adjoint`` 20 to 22 at a constant rate and with ``schedule="cosine"``; ``lbfgs`` 141, where it stands still. More of
-them, losers too, in ``tests/benchmarks/README.md``.
+``adjoint`` 20 to 22 at a constant rate and with ``schedule="cosine"``, 18.6 after 4,000; ``lbfgs`` 140, where it stands
+still. More of them, losers too, in ``tests/benchmarks/README.md``.
 
 There is one scene: both sizes are the same, and the seed changes nothing.
 """
