@@ -7,8 +7,8 @@ Sought is the initial vorticity that becomes a given one; float64, one scenario,
 and the rest is run again between them (``Checkpointed(memory="200MB")``); single steps go through the simulator's
 kernel. Whatever the number of steps, memory is that of the stored states as soon as these do not hold all.
 
-Written is ``results/memory_vorticity.json``: the peak resident size of this process, what it was after a gradient of two
-steps (interpreter, torch, compiled loops, room for one step), CPU seconds, and the gradient's check by a central
+Written is ``results/memory_vorticity.json``: the peak resident size of this process, what it was after a gradient of
+two steps (interpreter, torch, compiled loops, room for one step), CPU seconds, and the gradient's check by a central
 difference of the loss.
 """
 
