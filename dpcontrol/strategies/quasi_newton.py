@@ -72,7 +72,7 @@ class LBFGS(Strategy):
         limits = meter.limits()
         boxes: list[Any] = [None] * meter.instances
         if limits is not None:
-            low, high = (side.cpu().double().numpy() / scale for side in limits)
+            low, high = (side.cpu().double().numpy() for side in limits)
             boxes = [scipy.optimize.Bounds(low[i], high[i]) for i in range(meter.instances)]
         most = int(min(cap(self.iterations, meter, 1000), UNLIMITED))
         eps = float(torch.finfo(meter.best.dtype).eps)
@@ -84,10 +84,13 @@ class LBFGS(Strategy):
     ) -> Callable[[Callable[[Question], Any]], Ended]:
         def body(ask: Callable[[Question], Any]) -> Ended:
             wall = Wall()
-            floor = Floor(eps) if box is None else Floor(eps, box.lb, box.ub)
+            scaled = None if box is None else scipy.optimize.Bounds(box.lb / scale, box.ub / scale)
+            floor = Floor(eps) if scaled is None else Floor(eps, scaled.lb, scaled.ub)
 
             def loss_and_gradient(y: np.ndarray) -> tuple[float, np.ndarray]:
-                loss, gradient = ask(Question(y * scale))
+                # back in the unknown's own units a bound must not be left by rounding
+                x = y * scale if box is None else np.clip(y * scale, box.lb, box.ub)
+                loss, gradient = ask(Question(x))
                 floor.note(y, loss, gradient * scale)
                 if not np.isfinite(loss):
                     return wall.stand_in(y)
@@ -104,7 +107,12 @@ class LBFGS(Strategy):
             }
             try:
                 found = scipy.optimize.minimize(
-                    loss_and_gradient, start / scale, jac=True, method="L-BFGS-B", bounds=box, options=options
+                    loss_and_gradient,
+                    start / scale,
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=scaled,
+                    options=options,
                 )
             except NotFinite:
                 return Ended("diverged")

@@ -9,7 +9,7 @@ import torch
 from strategy_cases import F64, BoxQuadratic, double_integrator, rosenbrock, scalar_lqr, static, wells
 
 from dpcontrol.meter import Budget, Meter
-from dpcontrol.problem import InitialState, control_problem, reach
+from dpcontrol.problem import ControlSequence, InitialState, control_problem, cost, reach
 from dpcontrol.run import run
 from dpcontrol.sim import SemiLagrangianBurgers
 from dpcontrol.strategies.cross_entropy import CEM
@@ -144,3 +144,17 @@ def test_a_step_out_of_the_finite_world_is_rejected_by_the_trust_region():
 def test_target_loss_ends_a_run():
     solution = run(scalar_lqr(5), LBFGS(), budget=Budget(target_loss=1.7))
     assert solution.status.kind == "target reached" and solution.loss <= 1.7
+
+
+def test_lbfgs_keeps_bounds_to_the_bit_whatever_the_scale():
+    # 20 / 0.3 * 0.3 rounds to a number above 20
+    for scale in (0.3, 0.7, 1.1e-3):
+        problem = control_problem(
+            lambda x, u: x + u,
+            initial_state=torch.zeros(1, 3, dtype=F64),
+            horizon=1,
+            objective=cost(terminal=lambda x: (x - 100.0).square().sum(1)),
+            control=ControlSequence((3,), low=-20.0, high=20.0, scale=scale),
+        )
+        solution = run(problem, LBFGS())
+        assert float(solution.value["control"].max()) == 20.0
