@@ -5,6 +5,8 @@ import torch
 
 import dpcontrol as dp
 from dpcontrol.catalogue import find, names
+from dpcontrol.problem import View
+from dpcontrol.results import UsageError
 from dpcontrol.sim import FunctionSimulator
 
 F64 = torch.float64
@@ -178,6 +180,11 @@ CATALOGUE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_problem_of_the_catalogue_passes(name, seed):
-    check = dp.check_gradient(find(name).build(size="small"), seed=seed)
+    problem = find(name).build(size="small")
+    if View.EXACT_GRADIENT not in problem.offers:
+        with pytest.raises(UsageError, match="nothing to check"):
+            dp.check_gradient(problem, seed=seed)
+        return
+    check = dp.check_gradient(problem, seed=seed)
     assert check.passed and all(row.hessian != "not there" for row in check.rows)
     assert all(row.rate > 1.9 or "kinked" in row.verdict for row in check.rows)

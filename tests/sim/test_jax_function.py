@@ -21,6 +21,15 @@ jnp = jax.numpy
 F64 = torch.float64
 
 
+@pytest.fixture(autouse=True)
+def single_precision_by_default():
+    """JAX as it comes; other packages in the same process (PhiFlow) switch it to double precision for good."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 def step(state, control, *, parameters, t):
     x = state["x"] + 0.1 * jnp.sin(state["x"]) * parameters["k"] + control * jnp.cos(t)
     return {"x": x, "energy": state["energy"] + jnp.sum(x**2, -1)}
