@@ -79,8 +79,6 @@ from dpcontrol.problem import (
     scene_generator,
 )
 from dpcontrol.sim import Disc, Grid, IncompressibleFlow, Inflow, Outflow, Substeps
-from dpcontrol.sim.flow_profiles import vorticity
-from dpcontrol.sim.flow_sides import side_rules
 
 VISCOSITY, STRONGEST, PRICE = 0.01, 3.0, 0.0125
 CELLS = {"full": 10, "small": 8}  # across the diameter
@@ -252,9 +250,8 @@ class Wake:
 
     def _draw(self, panel: Any, course: Trajectory, label: str) -> None:
         flow = cylinder(self.size)
-        velocity = tuple(course.states[name][-1, :1] for name in flow.names)
-        rules = side_rules(flow.grid, velocity[0], {})
-        field = vorticity(velocity, rules, flow.grid)[0].T.cpu().numpy()
+        last = {name: course.states[name][-1, :1] for name in flow.names}
+        field = flow.fields(last)["vorticity"].values[0].T.cpu().numpy()
         (length, height), centre = flow.grid.extent, CENTRE[self.size]
         panel.imshow(field, origin="lower", extent=(0, length, 0, height), cmap="RdBu_r", vmin=-4, vmax=4)
         angle = torch.linspace(0, 2 * math.pi, 60)

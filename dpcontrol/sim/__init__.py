@@ -22,6 +22,8 @@ from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
 from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
+from dpcontrol.sim.located import Field
+from dpcontrol.sim.located_operators import curl, divergence, gradient, laplacian, velocity_fields
 from dpcontrol.sim.lotka_volterra import LotkaVolterra
 from dpcontrol.sim.obstacle import Disc
 from dpcontrol.sim.ode import ODE, FunctionSystem, SeparableSystem, System
@@ -57,6 +59,7 @@ __all__ = [
     "Disc",
     "DiscreteLinear",
     "ExponentialScheme",
+    "Field",
     "FiniteVolumeBurgers",
     "FixedFlux",
     "FixedValue",
@@ -97,6 +100,11 @@ __all__ = [
     "Wave",
     "WaveInMedium",
     "align",
+    "curl",
+    "divergence",
+    "gradient",
     "interpolate",
+    "laplacian",
     "steady_diffusion",
+    "velocity_fields",
 ]

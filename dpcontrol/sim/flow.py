@@ -18,6 +18,8 @@ from dpcontrol.sim.flow_operators import acceleration, carried, centred_on_faces
 from dpcontrol.sim.flow_pressure import freed, open_pressure_solver
 from dpcontrol.sim.flow_sides import Rules, scaled, side_rules
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.located import Field
+from dpcontrol.sim.located_operators import velocity_fields
 from dpcontrol.sim.obstacle import Disc
 from dpcontrol.sim.staggered import Faces, mac_cormack, semi_lagrangian
 from dpcontrol.tree import Tree, describe
@@ -225,6 +227,17 @@ class IncompressibleFlow(Simulator):
             speeds = self.immersed.speeds(given.get("velocity"), velocity[0])
             after["position"] = state["position"] + self.dt * speeds
         return after
+
+    def fields(self, state: State, parameters: Mapping[str, Value] | None = None) -> dict[str, Field]:
+        """``velocity_x`` ... on all faces, those on walls and inflows too, and in the plane ``vorticity`` on corners.
+
+        Args:
+            state: at one moment, ``(scenarios, *shape)``.
+            parameters: of which ``inflow`` and ``walls`` matter; by default the simulator's own.
+        """
+        known = {**self.parameters, **(parameters or {})}
+        velocity = tuple(state[name] for name in self.names)
+        return velocity_fields(velocity, self.grid, {name: known[name] for name in FACTORS})
 
     def pressure(
         self, state: State, control: Tree, coefficients: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Figures that people quote of a flow: profiles along lines, values at points, vorticity."""
+"""Figures that people quote of a flow: profiles along lines, values at points."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from dpcontrol.sim.flow_sides import Rules, extended
-from dpcontrol.sim.grid import Grid
-from dpcontrol.sim.staggered import Faces
-
-
-def vorticity(velocity: Faces, rules: Rules, grid: Grid) -> Tensor:
-    """``dv/dx - du/dy`` on all corners, ``(scenarios, nx + 1, ny + 1)``; second order, first order on no-slip sides."""
-    parts = []
-    for axis, other in ((1, 0), (0, 1)):
-        wide = extended(velocity[axis], axis, rules[axis])
-        edges = wide.narrow(axis + 1, 1 - grid.free(axis)[0], grid.cells[axis] + 1)
-        parts.append(edges.diff(dim=other + 1) / grid.spacing[other])
-    return parts[0] - parts[1]
 
 
 def line(values: Tensor, places: Tensor, wanted: Sequence[float]) -> Tensor:

@@ -14,6 +14,8 @@ from dpcontrol.kernels.native import can_run
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, align, require_positive
 from dpcontrol.sim.grid import Grid
+from dpcontrol.sim.located import Field
+from dpcontrol.sim.located_operators import velocity_fields
 from dpcontrol.sim.smoke_kernel import SmokeKernel, fits
 from dpcontrol.sim.staggered import (
     SCHEMES,
@@ -173,6 +175,17 @@ class Smoke(Simulator):
             pushed.append(moved if force is None else moved + to_faces(force, axis, grid))
         free = projected(tuple(pushed), grid, coefficients["solver"])
         return {"marker": marker, **dict(zip(self.names, free, strict=True))}
+
+    def fields(self, state: State) -> dict[str, Field]:
+        """``marker`` in the centres, ``velocity_x`` ... on all faces, in the plane ``vorticity`` on the corners.
+
+        Of a state at one moment, ``(scenarios, *shape)``.
+        """
+        velocity = tuple(state[name] for name in self.names)
+        return {
+            "marker": Field(state["marker"], self.grid, "centre"),
+            **velocity_fields(velocity, self.grid),
+        }
 
     def kernel(self, state: State, control: Tensor | None, noise: Tree, coefficients: Any) -> Kernel | None:
         """Compiled lookups, where numba is installed, on the CPU and in a single precision."""
