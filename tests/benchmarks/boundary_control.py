@@ -36,18 +36,20 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Setting(NamedTuple):
-    """How much is spent on a problem. One magnitude for all controls moves late ones further, and may prove more."""
+    """How much is spent on a problem. Larger magnitudes of late controls move them further, and may prove more."""
 
     smoothings: tuple[float, ...]
     iterations: int  # of each stage of the continuation
-    one_magnitude: bool  # in the continuation
+    magnitudes: (
+        tuple[float, float, float] | None
+    )  # of the controls there: first, rate of decay, least; None: one
     gradients: int  # of each scene, for each strategy
     seeds: int
 
 
 SETTINGS = {
-    "transport_boundary": Setting((0.1, 1e-2, 1e-3, 1e-4, 1e-5), 600, True, 1000, 3),
-    "reaction_diffusion_boundary": Setting((0.1, 1e-2, 1e-3, 1e-4), 100, False, 100, 2),
+    "transport_boundary": Setting((0.1, 1e-2, 1e-3, 1e-4, 1e-5), 600, None, 1000, 3),
+    "reaction_diffusion_boundary": Setting((0.1, 1e-2, 1e-3, 1e-4), 100, (3.0, 20.0, 0.03), 100, 2),
 }
 MISMATCHES = (0.9, 1.0, 1.1, 1.2)
 NOISES = (0.0, 0.01, 0.1)  # standard deviation at every point, over that of the start
@@ -61,7 +63,7 @@ def by_continuation(module: Any, name: str) -> tuple[dict[str, Any], Tensor]:
     best = torch.full((2,), float("inf"), dtype=torch.float64)
     proven, gradients, stages, began = torch.zeros(2, dtype=torch.float64), 0, [], time.process_time()
     for smoothing in setting.smoothings:
-        slot = replace(own, scale=None if setting.one_magnitude else own.scale, start=start)
+        slot = replace(own, scale=magnitudes(exact, setting), start=start)
         smoothed = module.problem(smoothing=smoothing).with_unknown(slot)
         solution = run(smoothed, LBFGS(iterations=setting.iterations, memory=150, loss_tolerance=1e-16))
         start = solution.value["control"]
@@ -84,6 +86,15 @@ def by_continuation(module: Any, name: str) -> tuple[dict[str, Any], Tensor]:
     at_bound = (start.abs() > 0.999 * transport_boundary.STRONGEST).sum((1, 2)).tolist()
     record = {"stages": stages, "controls at a bound": at_bound, "cpu seconds": time.process_time() - began}
     return record, start
+
+
+def magnitudes(problem: Problem, setting: Setting) -> Tensor | None:
+    """Those of the controls in the continuation, ``(steps, 1)``."""
+    if setting.magnitudes is None:
+        return None
+    first, rate, least = setting.magnitudes
+    times = torch.arange(problem.horizon, dtype=torch.float64) * problem.simulator.dt
+    return (first * torch.exp(-rate * times)).clamp(min=least)[:, None]
 
 
 def contenders(module: Any, seeds: int) -> list[tuple[str, Problem, Strategy, int]]:
