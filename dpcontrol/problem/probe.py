@@ -32,11 +32,9 @@ def probe(problem: Problem) -> None:
     pair = torch.tensor([0, problem.scenarios.count - 1])
     course, position, control, noise = _first_step(problem, pair)
     if problem.horizon > 0:
-        state = _spread(position.state, 0.01)
+        state, control, after = _tried(problem, course, position, control, noise)
         step = _guarded(_step_of(course, noise), state, control)
         with torch.no_grad():
-            after = step(state, control)
-            _same_shape(after, state)
             _is_pure(step, state, control, after)
             _is_batched(problem, state, control, after)
         if problem.differentiable:
@@ -48,12 +46,40 @@ def probe(problem: Problem) -> None:
             _plant_fits(problem, pair, state, control)
         if course.closing is not None:
             _closes(course, position, control, noise)
+    else:
+        control = _moved(problem, control)
     _costs_fit(problem, course, position, control)
     _laws_fit(problem, course, position, control)
 
 
+def _tried(
+    problem: Problem, course: Course, position: Position, control: Tree, noise: Tree
+) -> tuple[Tree, Tree, Tree]:
+    """State and control to ask about, and the state one step later, which is finite.
+
+    They are moved a little off the start, so that scenarios differ. Where the step is not finite there, the start may
+    lie at the end of a domain (that of a root, say) and is asked about itself.
+    """
+    with torch.no_grad():
+        for state, acted in (
+            (_spread(position.state, 0.01), _moved(problem, control)),
+            (position.state, control),
+        ):
+            after = _guarded(_step_of(course, noise), state, acted)(state, acted)
+            _same_shape(after, state)
+            if bool(tree.all_finite(after)):
+                return state, acted, after
+    path, leaf = next((p, x) for p, x in tree.named_leaves(after) if not bool(torch.isfinite(x).all()))
+    bad = int(torch.nonzero(~torch.isfinite(leaf).reshape(len(leaf), -1).all(1))[0])
+    raise UsageError(
+        f"step(state, control) returned numbers that are not finite at the first step, step 0, in state{path} of "
+        f"scenario {(0, problem.scenarios.count - 1)[bad]}; look for a logarithm, a root or a division out of its "
+        "range, shorten dt, or start elsewhere."
+    )
+
+
 def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, Tree, Tree]:
-    """The course of some scenarios at its first position, with a control to try and the first noise."""
+    """The course of some scenarios at its first position, with the first control and the first noise."""
     guess = problem.start(scenarios)
     with torch.no_grad():
         course, position, inputs, data = open_problem(problem, guess, scenarios, plant=False)
@@ -62,11 +88,16 @@ def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, 
         else:
             control = tree.map(lambda leaf: leaf[:, 0], inputs.controls)
     noise = tree.map(lambda leaf: leaf[:, 0], data.get("noise"))
+    return course, position, control, noise
+
+
+def _moved(problem: Problem, control: Tree) -> Tree:
+    """The control, moved a little within its bounds."""
     moved = _spread(control, 0.05)
     for slot in problem.unknown.slots:
         if isinstance(slot, ControlSequence):
             moved = slot.clip(moved)
-    return course, position, moved, noise
+    return moved
 
 
 def _policy_control(law: Law, state: Tree, data: Mapping[str, Tree]) -> Tree:

@@ -50,6 +50,11 @@ BAD = {
     "other dtype": (lambda x, u: (x + u).float(), "must return a state like the one"),
     "other structure": (lambda x, u: (x, u), "must return a state like the one"),
     "nothing": (lambda x, u: None, "must return a state like the one"),
+    "not a number": (
+        lambda x, u: (x - 5).log() + u,
+        "not finite at the first step, step 0, in state of scenario 0",
+    ),
+    "infinite": (lambda x, u: x / 0 + u, "not finite at the first step, step 0"),
     "raises": (lambda x, u: x @ u, "failed with RuntimeError"),
     "one argument": (lambda x: x, "step functions take"),
     "other keywords": (lambda x, u, *, wind: x, "step functions take"),
@@ -84,6 +89,30 @@ def test_one_scenario_is_enough_to_find_out(name):
 )
 def test_good_steps_pass(step, dtype):
     assert dp.problem.View.EXACT_GRADIENT in pose(step, dtype=dtype).offers
+
+
+def test_a_step_that_is_not_finite_names_field_and_scenario():
+    start = {"x": torch.ones(3, 1, dtype=F64), "v": torch.tensor([[1.0], [1.0], [-1.0]], dtype=F64)}
+    with pytest.raises(dp.UsageError, match=r"step 0, in state\['v'\] of scenario 2; look for"):
+        dp.control_problem(
+            lambda s, u: {"x": s["x"] + u, "v": s["v"].sqrt()},
+            initial_state=start,
+            horizon=3,
+            objective=dp.effort(),
+            control=dp.ControlSequence(1),
+        )
+
+
+def test_a_black_box_that_is_not_finite_is_refused():
+    with pytest.raises(dp.UsageError, match="not finite at the first step"):
+        pose(FunctionSimulator(lambda x, u: x * torch.nan, differentiable=False))
+
+
+def test_a_start_at_the_end_of_a_domain_passes_and_what_overflows_later_diverges():
+    # a root of the control is there at 0, and not beside it
+    solved = dp.solve(pose(lambda x, u: x + u.sqrt() * 0), "cmaes", budget=dp.Budget(simulated_steps=60))
+    assert solved.loss < float("inf")
+    assert dp.solve(pose(lambda x, u: 1e200 * x + u), "lbfgs").status.kind == "diverged"
 
 
 def test_a_declared_black_box_passes_and_offers_no_gradient():
