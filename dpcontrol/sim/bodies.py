@@ -13,10 +13,9 @@ from torch import Tensor
 from dpcontrol.linalg import Poisson
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Value
+from dpcontrol.sim.bodies_room import has_room, require_room
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.obstacle import Disc, Surface, immersed, surface
-
-CLEARANCE = 2  # cells between a body and a side: the kernel must not reach beyond
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Bodies:
     """Discs in a grid of two axes.
 
     Raises:
-        UsageError: for bodies in another number of dimensions, or too near to a side.
+        UsageError: for bodies in another number of dimensions.
     """
 
     grid: Grid
@@ -41,20 +40,24 @@ class Bodies:
     def __post_init__(self) -> None:
         if len(self.grid.cells) != 2:
             raise UsageError(f"bodies live in grids of two axes; found cells={self.grid.cells}.")
-        for disc in self.discs:
-            self._require_room(disc)
 
-    def _require_room(self, disc: Disc) -> None:
-        radius = torch.as_tensor(disc.radius).detach()
-        sizes = zip(disc.centre, self.grid.spacing, self.grid.extent, strict=True)
-        for axis, (middle, h, length) in enumerate(sizes):
-            place = torch.as_tensor(middle).detach()
-            room = min(float((place - radius).min()), float((length - place - radius).min())) / h
-            if not self.grid.periodic(axis) and room < CLEARANCE:
-                raise UsageError(
-                    f"a body keeps {CLEARANCE} cells away from the sides; found one that comes within {room:.2g} along "
-                    f"{self.grid.axes[axis]}: move it, or refine the grid."
-                )
+    def require_room(self, parameters: Mapping[str, Tensor], position: Tensor | None = None) -> None:
+        """Refuse bodies without room, see :func:`dpcontrol.sim.bodies_room.rooms`; reads numbers.
+
+        Args:
+            parameters: with those of the bodies, by default their own values.
+            position: centres of those that move, ``(scenarios, moving, 2)``; by default those of the parameters.
+
+        Raises:
+            UsageError: in one sentence.
+        """
+        known = {name: torch.as_tensor(value).detach() for name, value in self.parameters.items()}
+        known |= {name: value.detach() for name, value in parameters.items() if name in known}
+        centres = [_centre(known, tag).double() for tag in self.tags]
+        if position is not None:
+            for place, index in enumerate(self.moving):
+                centres[index] = position[:, place].detach().double()
+        require_room(self.grid, centres, [_batch(known[f"radius{tag}"]).double() for tag in self.tags])
 
     @property
     def tags(self) -> list[str]:
@@ -85,16 +88,20 @@ class Bodies:
     ) -> dict[str, Any]:
         """Arms from the centres to the points, rates, and what holds the fluid where nothing moves.
 
+        Where bodies have no room, all that they touch is NaN, for that scenario alone.
+
         ``solver`` is in float64, as all of this, which is turned to ``dtype`` at the end.
         """
-        centres, arms = [], []
+        centres, arms, radii = [], [], []
         for tag, disc in zip(self.tags, self.discs, strict=True):
             centres.append(_centre(parameters, tag).double())
             radius = _batch(parameters[f"radius{tag}"]).double()
+            radii.append(radius)
             arms.append(surface(radius, disc.points(self.grid), self.grid))
         found: dict[str, Any] = {
             "centres": centres,
             "arms": arms,
+            "radii": radii,
             "rotation": [_batch(parameters[f"rotation{tag}"]) for tag in self.tags],
             "solver": solver,
         }
@@ -146,9 +153,9 @@ class Bodies:
             return given
         return like.new_tensor([self.discs[index].velocity for index in self.moving]).reshape(1, -1, 2)
 
-    def each(self, forces: Tensor) -> Tensor:
+    def each(self, forces: Tensor, coefficients: Mapping[str, Any]) -> Tensor:
         """Sums over the points of each body, ``(scenarios, bodies, 2)``."""
-        counts = [disc.points(self.grid) for disc in self.discs]
+        counts = [arm[0].shape[-1] for arm in coefficients["arms"]]
         return torch.stack(
             [
                 torch.stack([part.sum(-1) for part in component.split(counts, 1)], -1)
@@ -165,7 +172,8 @@ class Bodies:
             for centre, arm in zip(centres, coefficients["arms"], strict=True)
         ]
         places = [torch.cat(list(_together(parts, axis)), 1) for axis in range(2)]
-        return immersed(places, self.grid, coefficients["solver"]).to(dtype)
+        fits = has_room(self.grid, centres, coefficients["radii"])
+        return immersed(places, self.grid, coefficients["solver"], fits).to(dtype)
 
 
 def _together(parts: Sequence[tuple[Tensor, ...]], which: int) -> tuple[Tensor, ...]:

@@ -78,7 +78,15 @@ class IncompressibleFlow(Simulator):
     body at rest, turning or not, costs a few products with small matrices a stage; for one that moves a dense matrix of
     the size of its points is made twice in each step. Measured: second order in space (see ``obstacle.py``), third in
     time at rest, first where a body moves. Differentiable in place, size and motion; second derivatives in place and
-    size jump. The first step from a start that slips shows the impulse that stops it in ``force``.
+    size jump. In a plane without periodic axes a disc has room if
+
+    .. math:: r + 2 h_a \le c_a \le L_a - r - 2 h_a, \qquad r \ge 2 \max_a h_a,
+
+    and bodies leave ``max h`` between any two (and around a periodic axis to their own images). Outside of these
+    intervals starts are refused; in a search, or where a body moves out of them, the state of that scenario becomes
+    NaN: give bounds to a place or size that is sought. The number of points is that of the constructor's radius, where
+    they are 1.2 cells apart; a larger one draws them apart. The first step from a start that slips shows the impulse
+    that stops it in ``force``.
 
     **Parameters**: ``viscosity``, ``inflow``, ``walls`` (factors); with bodies ``centre_x``, ``centre_y``, ``radius``,
     ``rotation`` of the first, ``centre_x_2`` ... of the second; each a number or ``(scenarios,)``.
@@ -93,15 +101,15 @@ class IncompressibleFlow(Simulator):
         grid: cells, extent and sides.
         dt: time step.
         viscosity: ``nu``, zero allowed.
-        bodies: discs, at least two cells away from the sides.
+        bodies: discs with room around them, see above.
         advection: ``"central"``, ``"semi_lagrangian"`` or ``"mac_cormack"``.
         inflow, walls: factors of the speeds that the sides name.
         controlled: what a control is that is one tensor.
 
     Raises:
-        UsageError: for sides of scalars, an inflow without outflow, bodies too near to a side or in three dimensions;
-            at the start of a rollout, for a state of another shape or a ``dt`` beyond the limit of friction; in a step,
-            for a control of another shape.
+        UsageError: for sides of scalars, an inflow without outflow, bodies without room or in three dimensions; at the
+            start of a rollout, for a state of another shape, bodies without room or a ``dt`` beyond the limit of
+            friction; in a step, for a control of another shape.
     """
 
     grid: Grid
@@ -123,7 +131,7 @@ class IncompressibleFlow(Simulator):
         if len(self.grid.cells) < 2:
             raise UsageError(f"a flow has two or three axes; found cells={self.grid.cells}.")
         if self.bodies:
-            Bodies(self.grid, self.bodies)  # refuses what it cannot hold
+            self.immersed.require_room({})
         like = torch.zeros((), dtype=torch.float64)
         side_rules(self.grid, like, {})
         open_pressure_solver(self.grid, like)
@@ -159,10 +167,22 @@ class IncompressibleFlow(Simulator):
         return found
 
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
-        if not readable(parameters["viscosity"]):
+        self._check_bodies(initial, parameters)
+        self._check_friction(parameters["viscosity"])
+
+    def _check_bodies(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        if not self.bodies:
+            return
+        position = initial.get("position") if isinstance(initial, dict) else None
+        own = [value for name, value in parameters.items() if name in self.immersed.parameters]
+        if readable(*own, *([] if position is None else [position])):
+            self.immersed.require_room(parameters, position)
+
+    def _check_friction(self, viscosity: Tensor) -> None:
+        if not readable(viscosity):
             return
         stages = 1 if self.advection in LOOKING_BACK else 3
-        stiffness = self.dt * float(parameters["viscosity"].max()) * sum(4 / h**2 for h in self.grid.spacing)
+        stiffness = self.dt * float(viscosity.max()) * sum(4 / h**2 for h in self.grid.spacing)
         if stiffness > DIFFUSIVE_LIMIT[stages]:
             raise UsageError(
                 f"friction is explicit: dt * viscosity * sum(4 / h^2) must be below {DIFFUSIVE_LIMIT[stages]:g}; found "
@@ -222,7 +242,9 @@ class IncompressibleFlow(Simulator):
                 impulse = forces * share if impulse is None else torch.add(impulse, forces, alpha=share)
         after = dict(zip(self.names, velocity, strict=True))
         if impulse is not None:
-            after["force"] = self.immersed.each(impulse) * (-math.prod(self.grid.spacing) / self.dt)
+            after["force"] = self.immersed.each(impulse, coefficients["bodies"]) * (
+                -math.prod(self.grid.spacing) / self.dt
+            )
         if self.moves:
             speeds = self.immersed.speeds(given.get("velocity"), velocity[0])
             after["position"] = state["position"] + self.dt * speeds
@@ -260,7 +282,7 @@ class IncompressibleFlow(Simulator):
         _, pressure, forces = freed(rates, still, self.grid, coefficients["solver"], held)
         if forces is None:
             return pressure, None
-        return pressure, self.immersed.each(forces) * -math.prod(self.grid.spacing)
+        return pressure, self.immersed.each(forces, coefficients["bodies"]) * -math.prod(self.grid.spacing)
 
     def _advanced(self, velocity: Faces, rules: Rules, viscosity: Tensor, push: Faces | None) -> Faces:
         """An explicit Euler step without pressure."""

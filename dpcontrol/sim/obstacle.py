@@ -118,7 +118,7 @@ class Surface:
         return _given(forces, *self.spectra)
 
 
-def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
+def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson, fits: Tensor) -> Surface:
     r"""Make the matrix of :class:`Surface` for points at ``places``, ``(batch, points)`` for each axis.
 
     With ``H`` the kernel (forces to faces), ``H^T`` its interpolation, ``D`` the divergence and ``L`` the Laplacian,
@@ -127,7 +127,8 @@ def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
 
     symmetric and positive definite but for rounding: the smallest eigenvalues belong to forces that push
     inwards everywhere alike. ``1e-9`` of the mean of its diagonal is added, so that forces remain finite; the slip that
-    this leaves is as small. Made in float64.
+    this leaves is as small. Made in float64. Where ``fits``, ``(batch,)``, is false, or rounding makes the matrix
+    indefinite, its inverse is NaN: a bad candidate has a bad loss, and its neighbours in the batch do not notice.
 
     **Source**: K. Taira, T. Colonius, J. Comput. Phys. 225 (2007) 2118 (forces as multipliers of a projection).
     """
@@ -144,10 +145,19 @@ def immersed(places: Sequence[Tensor], grid: Grid, solver: Poisson) -> Surface:
         )
     across, along = (torch.cat([part[axis] for part in spectra], -2) for axis in range(2))
     matrix = _held(rows) - _pressed(across, along, solver)
-    size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    return Surface(tuple(rows), (across, along), _inverse(matrix, fits))
+
+
+def _inverse(matrix: Tensor, fits: Tensor) -> Tensor:
+    """The inverse of symmetric matrices ``(batch, n, n)``, NaN where not ``fits``; nothing is read by the host."""
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix + 1e-9 * size * identity))
-    return Surface(tuple(rows), (across, along), inverse)
+    size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    fits = fits[:, None, None]
+    # the bad ones are replaced before they are factored, so that no NaN gets into derivatives of the others
+    factor, info = torch.linalg.cholesky_ex(torch.where(fits, matrix + 1e-9 * size * identity, identity))
+    good = fits & (info == 0)[:, None, None]
+    inverse = torch.cholesky_inverse(torch.where(good, factor, identity))
+    return torch.where(good, inverse, torch.full_like(inverse, torch.nan))
 
 
 def _row(place: Tensor, component: int, axis: int, grid: Grid) -> Tensor:

@@ -251,9 +251,87 @@ def test_wrong_bodies_are_refused_in_one_sentence():
 
     refused("radius of a disc must be positive", lambda: Disc((0.0, 0.0), 0.0))
     refused("needs moves=True", lambda: Disc((0.0, 0.0), 1.0, velocity=(1.0, 0.0)))
-    refused("2 cells away", lambda: IncompressibleFlow(CHANNEL, 0.1, bodies=(Disc((1.0, 0.5), 0.4),)))
+    refused("keeps 2 cells away", lambda: IncompressibleFlow(CHANNEL, 0.1, bodies=(Disc((1.0, 0.5), 0.4),)))
     room = Grid((6, 6, 6))
     refused("two axes", lambda: IncompressibleFlow(room, 0.1, bodies=(Disc((3.0, 3.0), 1.0),)))
     still = IncompressibleFlow(CHANNEL, 0.02, bodies=(Disc((1.0, 1.0), 0.3),))
     start = {"velocity_x": torch.zeros(1, *CHANNEL.faces(0), dtype=F64)}
     refused("'velocity' of this flow", lambda: roll(still, start, 1, {"velocity": torch.zeros(1, 1, 1, 2)}))
+
+
+# -- room -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["rests", "moves"])
+def test_a_body_without_room_spoils_its_own_scenario_alone(moves):
+    flow = IncompressibleFlow(CHANNEL, 0.03, viscosity=0.02, bodies=(Disc((1.0, 1.0), 0.3, moves=moves),))
+    start, values = random_start(flow, count=5), cylinder_values(flow)
+    centre = torch.tensor([1.0, 0.5, 1.0, 7.0, math.nan], dtype=F64, requires_grad=True)
+    radius = torch.tensor([0.3, 0.3, 0.1, 0.3, 0.3], dtype=F64, requires_grad=True)
+    end = roll(flow, start, 2, centre_x=centre, radius=radius)
+    for name in (*flow.names, "force"):
+        part = end[name].flatten(1)
+        assert bool(part[0].isfinite().all()) and bool(part[1:].isnan().any(1).all()), name
+    alone = roll(flow, {name: part[:1] for name, part in start.items()}, 2, centre_x=centre[:1].detach())
+    torch.testing.assert_close(end["velocity_x"][:1], alone["velocity_x"], rtol=0, atol=1e-12)
+    gradients = torch.autograd.grad(end["force"][0].square().sum(), (centre, radius))
+    assert all(bool(gradient[:1].isfinite().all()) and float(gradient[0].abs()) > 0 for gradient in gradients)
+    with pytest.raises(UsageError, match="2 cells away from the sides along x"):
+        flow.check(start, {**values, "centre_x": centre.detach()})
+    with pytest.raises(UsageError, match="radius of a body is at least 2 cells; found 0.8"):
+        flow.check(start, {**values, "radius": radius.detach()})
+
+
+def cylinder_values(flow):
+    return {name: torch.as_tensor(value, dtype=F64) for name, value in flow.parameters.items()}
+
+
+def test_a_body_that_leaves_ends_in_nan_and_one_that_starts_outside_is_refused():
+    disc = Disc((1.0, 1.0), 0.3, velocity=(0.0, 3.0), moves=True)
+    flow = IncompressibleFlow(CHANNEL, 0.03, viscosity=0.02, bodies=(disc,))
+    start = random_start(flow, count=1)
+    forces = rollout(flow, start, length=8).states["force"]
+    fits = 1.0 + 0.09 * torch.arange(9) <= 2.0 - 0.3 - 0.25
+    assert torch.equal(forces.isfinite().all(-1).flatten(), fits)
+    with pytest.raises(UsageError, match="sides along y"):
+        rollout(flow, {**start, "position": torch.tensor([[[1.0, 1.6]]], dtype=F64)}, length=1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"), [("lbfgs", {}), ("adjoint", {"learning_rate": 2.0}), ("cmaes", {})]
+)
+def test_a_search_that_leaves_the_box_comes_back(strategy, options):
+    import dpcontrol as dp
+
+    flow = IncompressibleFlow(CHANNEL, 0.04, viscosity=0.02, bodies=(Disc((1.0, 1.0), 0.3),))
+    bounds = {"low": -3.0, "high": 8.0} if strategy == "cmaes" else {}
+    problem = dp.control_problem(
+        flow,
+        initial_state={"velocity_x": torch.ones(1, *CHANNEL.faces(0), dtype=F64)},
+        horizon=3,
+        objective=dp.cost(terminal=lambda state: -state["force"][:, 0, 0]),
+        unknown=dp.Parameters("centre_x", "centre_y", "radius", **bounds),
+    )
+    budget = dp.Budget(simulated_steps=400) if strategy == "cmaes" else dp.Budget(gradients=12)
+    found = dp.solve(problem, strategy, budget=budget, **options)
+    place = {name: float(value) for name, value in found.value["parameters"].items()}
+    assert math.isfinite(float(found.loss))
+    assert place["radius"] + 0.25 <= place["centre_x"] + 1e-3 and place["centre_x"] <= 3.0
+
+
+def test_bodies_that_touch_or_have_no_size_in_cells_are_refused():
+    def refused(pattern, *discs, grid=CHANNEL):
+        with pytest.raises(UsageError, match=pattern):
+            IncompressibleFlow(grid, 0.02, bodies=discs)
+
+    torus = Grid((20, 16), (2.0, 1.6), TORUS)
+    refused("two bodies keep 1 cell between them", Disc((1.0, 1.0), 0.3), Disc((1.0, 1.0), 0.3))
+    refused("two bodies keep 1 cell", Disc((1.0, 1.0), 0.3), Disc((1.7, 1.0), 0.3))
+    IncompressibleFlow(CHANNEL, 0.02, bodies=(Disc((1.0, 1.0), 0.3), Disc((1.75, 1.0), 0.3)))
+    refused("two bodies keep 1 cell", Disc((0.3, 0.8), 0.3), Disc((1.8, 0.8), 0.3), grid=torus)
+    refused("its own image along the periodic axis y", Disc((1.0, 0.8), 0.8), grid=torus)
+    refused("at least 2 cells; found 0.08", Disc((1.0, 1.0), 0.01))
+    refused("at least 2 cells; found 0.8", Disc((1.0, 1.0), torch.tensor([0.3, 0.1])))
+    refused("sides along x; found nan", Disc((math.nan, 1.0), 0.3))
+    refused("sides along y; found nan", Disc((1.0, torch.tensor([1.0, math.nan])), 0.3))
+    refused("periodic axis x; found nan", Disc((math.nan, 0.8), 0.3), grid=torus)
