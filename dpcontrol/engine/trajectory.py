@@ -76,7 +76,8 @@ def rollout(
         gradient: how the loop is differentiated.
 
     Raises:
-        UsageError: if the number of steps is not determined or contradictory.
+        UsageError: if the number of steps is not determined or contradictory, or if the simulator has no such
+            parameter.
     """
     horizons = {len(leaf) for leaf in tree.leaves((controls, noise))} | (
         set() if length is None else {length}
@@ -87,6 +88,7 @@ def rollout(
             "pass controls with a leading axis of steps, or length=..."
         )
     steps = horizons.pop()
+    _known_parameters(simulator, parameters or {})
     values = parameter_values(simulator, parameters or {}, like=state)
     coefficients = simulator.prepare(values, scenario or {})
 
@@ -105,6 +107,17 @@ def rollout(
         _, rest = scan(body, start, (controls, noise), steps, constants=coefficients, gradient=gradient)
     states = prepend(start, rest)
     return Trajectory(states, controls, times(steps, simulator.dt, like=start))
+
+
+def _known_parameters(simulator: Steps, given: Mapping[str, Any]) -> None:
+    """Refuse names that the simulator does not know; one without any defaults may be a function that takes them all."""
+    known = sorted(simulator.parameters)
+    unknown = sorted(set(given) - set(known))
+    if known and unknown:
+        raise UsageError(
+            f"{type(simulator).__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known)}: use one of "
+            "these names."
+        )
 
 
 def eager_step(simulator: Steps) -> Step:
