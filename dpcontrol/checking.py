@@ -13,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.problem.adjoint import gradient_growth, in_double
 from dpcontrol.problem.base import Problem, View
+from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -20,6 +21,7 @@ WIDTHS = tuple(10.0 ** (-half / 2) for half in range(13))
 PROBING_WIDTHS = (-1e-8, -5e-9, 5e-9, 1e-8)
 DIFFERENCE_WIDTHS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 PASSING_RATE, PASSING_HESSIAN_RATE = 1.9, 2.9
+UNJUDGED = "cannot be judged"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TaylorRow:
         hessian_remainders: ``|J(z + h d) - J(z) - h J'(z) d - h^2 / 2 d J''(z) d|``; empty if there is no ``J''``.
         value_rate, rate, hessian_rate: 1, 2 and 3 are expected; NaN where all is rounding.
         slope: ``J'(z) d``; ``curvature``: ``d J''(z) d``.
-        verdict: on the gradient.
+        verdict: on the gradient; ``cannot be judged`` where the loss itself is not finite.
         hessian: on the Hessian: ``right``, ``quadratic`` (the third remainder is rounding), ``not smooth`` (the
             derivative jumps nearby; where the gradient jumps as well, no more can be said), ``not there``, ``WRONG``.
     """
@@ -53,17 +55,20 @@ class TaylorRow:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What :func:`check_gradient` found. ``passed`` is its verdict."""
+    """What :func:`check_gradient` found. ``passed`` is its verdict; ``unjudged`` says why there is none, if so."""
 
     problem: str
     rows: tuple[TaylorRow, ...]
     finite: str
     growth: str
+    unjudged: str | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every slot's gradient is right, and no Hessian wrong."""
-        return all(row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows)
+        return self.unjudged is None and all(
+            row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows
+        )
 
     def __str__(self) -> str:
         titles = f"{'rate of value':>15}{'rate of gradient':>18}{'rate of Hessian':>17}{'slope':>13}"
@@ -77,6 +82,8 @@ class GradientCheck:
         return "\n".join([*lines, self.finite, self.growth, f"verdict: {self._sentence()}"])
 
     def _sentence(self) -> str:
+        if self.unjudged is not None:
+            return f"the gradient {UNJUDGED}: {self.unjudged}"
         if any(row.verdict == "wrong" for row in self.rows):
             return "the gradient is WRONG"
         wrong = [row.slot for row in self.rows if row.hessian == "WRONG"]
@@ -125,12 +132,25 @@ def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> Gradi
         direction = scale * _random(point, generator) * mask
         rows.append(_row(meter, slot, point, direction))
     z = meter.trees(point)
-    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, z), str(gradient_growth(problem, z)))
+    unjudged = _why_unjudged(exact, z) if any(row.verdict == UNJUDGED for row in rows) else None
+    growth = str(gradient_growth(problem, z))
+    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, z), growth, unjudged)
+
+
+def _why_unjudged(problem: Problem, z: Any) -> str:
+    """What is not finite, and what to do."""
+    found = diagnose(problem, z) or "the loss is not finite."
+    return f"{found} Or check it elsewhere: pass at=..., a point where the loss is finite."
 
 
 def _row(meter: Meter, slot: str, point: Tensor, direction: Tensor) -> TaylorRow:
     losses, gradients = meter.values_and_gradients(point)
     value, slope = float(losses.sum()), float((gradients * direction).sum())
+    # the meter calls a loss infinite where only its gradient is not finite: that gradient is wrong
+    if not math.isfinite(value) and not math.isfinite(float(meter.values(point).sum())):
+        nothing = (math.nan,) * len(WIDTHS)
+        rates = (math.nan,) * 3
+        return TaylorRow(slot, WIDTHS, nothing, nothing, (), *rates, slope, math.nan, UNJUDGED, "not there")
     curvature = _curvature(meter, point, direction)
     moved = [float(meter.values(point + h * direction).sum()) for h in (*WIDTHS, *PROBING_WIDTHS)]
     probes = torch.tensor([*moved[len(WIDTHS) :], value], dtype=torch.float64)

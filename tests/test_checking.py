@@ -99,6 +99,24 @@ def test_a_black_box_has_nothing_to_check():
 def test_states_that_blow_up_are_located():
     check = dp.check_gradient(posed(lambda x, u: 1e80 * x + u))
     assert "NOT FINITE from step 4" in check.finite
+    assert not check.passed and [row.verdict for row in check.rows] == ["cannot be judged"]
+    told = str(check)
+    assert "WRONG" not in told
+    assert "verdict: the gradient cannot be judged: state is not finite from step 4 in scenario 0" in told
+    assert "Take shorter steps" in told and "pass at=..., a point where the loss is finite" in told
+
+
+def test_a_loss_that_is_infinite_is_neither_right_nor_wrong():
+    cost = dp.cost(terminal=lambda x: torch.where(x[:, 0] > -9, torch.inf, x.sum(1))) + dp.effort()
+    check = dp.check_gradient(posed(smooth, cost))
+    assert not check.passed
+    assert "cannot be judged: all states are finite, but the cost of the last state is not" in str(check)
+
+
+def test_a_gradient_that_is_not_finite_where_the_loss_is_finite_is_wrong():
+    corner = dp.cost(terminal=lambda x: (x - x.detach()).abs().sum(1).sqrt() + x.sum(1))
+    check = dp.check_gradient(posed(smooth, corner))
+    assert "the gradient is WRONG" in str(check) and check.unjudged is None
 
 
 def test_the_hessian_of_a_smooth_scheme_has_rate_three():
