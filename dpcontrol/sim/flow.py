@@ -16,7 +16,7 @@ from dpcontrol.sim.bodies import Bodies, Held
 from dpcontrol.sim.checks import readable
 from dpcontrol.sim.flow_operators import acceleration, carried, centred_on_faces
 from dpcontrol.sim.flow_pressure import freed, open_pressure_solver
-from dpcontrol.sim.flow_sides import Rules, scaled, side_rules
+from dpcontrol.sim.flow_sides import Rules, fastest, scaled, side_rules
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.located import Field
 from dpcontrol.sim.located_operators import velocity_fields
@@ -31,6 +31,9 @@ SCHEMES = ("central", *LOOKING_BACK)
 # (in steps) at which the stage ends, and how much of its forces the whole step contains.
 EULER = ((0.0, 1.0, 1.0),)
 STABLE_RK3 = ((0.0, 1.0, 1 / 6), (0.75, 0.5, 2 / 3), (1 / 3, 1.0, 1.0))
+ADVECTIVE_LIMIT = (
+    1.7  # of dt times the sum of speeds in cells, for three stages: sqrt(3) on the imaginary axis
+)
 DIFFUSIVE_LIMIT = {1: 2.0, 3: 2.5127}  # of dt times the largest eigenvalue, on the negative real axis
 FACTORS = ("inflow", "walls")
 ACTIONS = ("force", "rotation", "velocity", *FACTORS)
@@ -69,8 +72,10 @@ class IncompressibleFlow(Simulator):
     three-stage Runge-Kutta scheme of Shu and Osher, every stage projected: measured order 3 (velocity) for a smooth
     flow, stable for about ``dt sum_a (|u_a| / h_a) < 1.7`` and ``dt nu sum_a 4 / h_a^2 < 2.5``. The projection is
     direct and exact to rounding, also around bodies. ``advection="semi_lagrangian"`` or ``"mac_cormack"``: one
-    explicit Euler step instead, advection stable for any ``dt``, first order in time. Where ``|u| h / nu`` is beyond
-    about ten, central differences leave ripples of the size of cells in front of bodies and of the outflow.
+    explicit Euler step instead, advection stable for any ``dt``, first order in time. These two do not conserve
+    momentum, so that ``force``, what holds a body, is not what the fluid loses, and off as a drag: take ``"central"``
+    for forces. Where ``|u| h / nu`` is beyond about ten, central differences leave ripples of the size of cells in front
+    of bodies and of the outflow.
 
     **Bodies** are held by forces at points of their surfaces, found together with the pressure so that both the
     divergence and the slip at the points vanish after each stage: no parameter to tune, and no limit on ``dt``. The
@@ -109,7 +114,7 @@ class IncompressibleFlow(Simulator):
     Raises:
         UsageError: for sides of scalars, an inflow without outflow, bodies without room or in three dimensions; at the
             start of a rollout, for a state of another shape, bodies without room or a ``dt`` beyond the limit of
-            friction; in a step, for a control of another shape.
+            friction, or of advection by the speeds known then; in a step, for a control of another shape.
     """
 
     grid: Grid
@@ -169,6 +174,7 @@ class IncompressibleFlow(Simulator):
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         self._check_bodies(initial, parameters)
         self._check_friction(parameters["viscosity"])
+        self._check_advection(initial, parameters)
 
     def _check_bodies(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         if not self.bodies:
@@ -187,6 +193,28 @@ class IncompressibleFlow(Simulator):
             raise UsageError(
                 f"friction is explicit: dt * viscosity * sum(4 / h^2) must be below {DIFFUSIVE_LIMIT[stages]:g}; found "
                 f"{stiffness:.3g}: take dt below {self.dt * DIFFUSIVE_LIMIT[stages] / stiffness:.3g}."
+            )
+
+    def _check_advection(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        """The speeds that are known at the start; those that grow in a run are not foreseen."""
+        values = {name: value for name, value in parameters.items() if name in FACTORS}
+        given = {name: initial[name] for name in self.names if name in initial}
+        if self.advection != "central" or not given or not readable(*values.values(), *given.values()):
+            return
+        like = next(iter(given.values()))
+        known = {**{name: self.parameters[name] for name in FACTORS}, **values}
+        factors = {name: torch.as_tensor(value).to(like) for name, value in known.items()}
+        rules = side_rules(self.grid, like.new_zeros(()), factors)
+        velocity = tuple(
+            given[name] if name in given else like.new_zeros(len(like), *self.grid.faces(axis))
+            for axis, name in enumerate(self.names)
+        )
+        rate = float(fastest(velocity, rules, self.grid))
+        if self.dt * rate > ADVECTIVE_LIMIT:
+            raise UsageError(
+                f"central advection is explicit: dt * sum(|u| / h) must be below {ADVECTIVE_LIMIT:g}; found "
+                f"{self.dt * rate:.3g} from the speeds at the start and on the sides: take dt below "
+                f"{ADVECTIVE_LIMIT / rate:.3g}, and less where the flow speeds up."
             )
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> State:

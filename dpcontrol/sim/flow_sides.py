@@ -143,3 +143,27 @@ def on_all_faces(
     if behind == grid.cells[axis]:
         parts.append(_ghost(component.narrow(dim, component.shape[dim] - 1, 1), pair[1]))
     return torch.cat(parts, dim) if len(parts) > 1 else component
+
+
+def fastest(velocity: Sequence[Tensor], rules: Rules, grid: Grid) -> Tensor:
+    """The largest ``sum_a |u_a| / h_a`` of all cells, with the faces of the sides, and of all moving walls."""
+    total, candidates = velocity[0].new_zeros(()), []
+    for axis, (part, h) in enumerate(zip(velocity, grid.spacing, strict=True)):
+        speed, n = on_all_faces(part, axis, rules[axis], grid).abs(), grid.cells[axis]
+        faces = torch.maximum(speed.narrow(axis + 1, 0, n), speed.narrow(axis + 1, 1, n))
+        total = total + faces / h
+    candidates.append(total.max())
+    for axis in range(len(grid.cells)):
+        if not grid.periodic(axis):
+            for side in range(2):
+                sliding = velocity[0].new_zeros(())
+                for other, h in enumerate(grid.spacing):
+                    sliding = sliding + _along(rules[other][axis], side) / h
+                candidates.append(sliding.max())
+    return torch.stack(candidates).max()
+
+
+def _along(pair: tuple[Rule, Rule] | None, side: int) -> Tensor | float:
+    """The speed of a wall along itself; zero for other sides."""
+    rule = pair[side] if pair is not None else Rule(0)
+    return 0.5 * rule.value.abs() if rule.sign and rule.value is not None else 0.0

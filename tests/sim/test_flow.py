@@ -1,6 +1,7 @@
 """Viscous flow: orders by regression, closed forms, invariants, derivatives, the driven cavity."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from dpcontrol.sim.flow_sides import side_rules
 
 F64 = torch.float64
 WALL, SLIDE, OPEN = NoSlip(), FreeSlip(), Outflow()
+SIDES = (Inflow(1.0), OPEN)
 
 
 def parabola(y):
@@ -342,3 +344,50 @@ def test_wrong_use_is_refused_in_one_sentence():
         lambda: roll(good, start, 1, torch.zeros(1, 2, 12, 8)),
     )
     refused("'rotation' of this flow", lambda: roll(good, start, 1, {"rotation": torch.zeros(1, 2, 1)}))
+
+
+def test_a_step_beyond_the_limit_of_advection_is_refused_with_the_largest_one():
+    def largest(grid, dt, speed=0.0, **options):
+        values = options.pop("parameters", {})
+        flow = IncompressibleFlow(grid, dt, viscosity=0.0, **options)
+        start = {"velocity_x": torch.full((2, *grid.faces(0)), speed, dtype=F64)}
+        try:
+            rollout(flow, start, length=1, parameters=values)
+        except UsageError as refusal:
+            return float(re.search(r"take dt below ([0-9.e-]+), and less", str(refusal))[1])
+        return None
+
+    free = Grid((10, 8), (2.0, 1.0), (SIDES, ("free_slip", "free_slip")))
+    assert largest(free, 0.35) == pytest.approx(1.7 * 0.2, rel=1e-2)  # the inflow alone
+    assert largest(free, 0.33) is None
+    assert largest(free, 0.33, parameters={"inflow": torch.tensor([1.0, 3.0])}) == pytest.approx(
+        0.113, rel=1e-2
+    )
+    assert largest(free, 0.33, inflow=2.0) == pytest.approx(0.17, rel=1e-2)
+    assert largest(free, 0.33, speed=-4.0) == pytest.approx(0.085, rel=1e-2)
+    assert largest(free, 0.33, speed=4.0, advection="semi_lagrangian") is None
+    lid = Grid((10, 10), (1.0, 1.0), ((WALL, WALL), (WALL, NoSlip(-2.0))))
+    assert largest(lid, 0.1) == pytest.approx(0.085, rel=1e-2)
+    assert largest(lid, 0.1, walls=0.5) is None
+    room = Grid((4, 4, 4), (1.0, 1.0, 1.0), ("periodic", "periodic", (WALL, NoSlip((1.0, -3.0)))))
+    assert largest(room, 0.2) == pytest.approx(1.7 / 16, rel=1e-2)
+    torus = IncompressibleFlow(TORUS, 0.01)
+    sought = {"velocity_x": torch.full((1, *TORUS.faces(0)), 1e3, dtype=F64, requires_grad=True)}
+    torus.check(sought, {"viscosity": torch.tensor(1e-3)})  # a candidate of a search
+
+
+def test_the_limit_of_advection_is_where_a_shear_becomes_unstable():
+    """Beyond it noise on a uniform stream grows, below it does not."""
+    grid = Grid((16, 16), (1.0, 1.0), ("periodic", "periodic"))
+    growth = []
+    for number in (1.65, 1.85):
+        flow = IncompressibleFlow(grid, number / 16, viscosity=0.0)
+        noise = random_start(flow, count=1, speed=1e-9)
+        state = {**noise, "velocity_x": 1 + noise["velocity_x"]}
+        coefficients = coefficients_of(flow)
+        before = flow.step(state, None, coefficients, None, 0.0)
+        state = before
+        for _ in range(100):
+            state = flow.step(state, None, coefficients, None, 0.0)
+        growth.append(float(state["velocity_y"].norm() / before["velocity_y"].norm()))
+    assert growth[0] < 1.0 and growth[1] > 100.0
