@@ -44,7 +44,7 @@ class Entry:
         return inspect.cleandoc(self.module.__doc__ or "")
 
     def defaults(self, size: str) -> dict[str, Any]:
-        """What the file suggests for comparisons (``DEFAULTS[size]``), if anything."""
+        """What the file suggests (``DEFAULTS[size]``): a ``strategy``, ``strategies`` to compare, limits."""
         return dict(getattr(self.module, "DEFAULTS", {}).get(size, {}))
 
     def build(self, *, size: str = "full", seed: int = 0, **options: Any) -> Problem:

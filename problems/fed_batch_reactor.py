@@ -67,8 +67,13 @@ HOURS, FEED, FASTEST = 15.0, 20.0, 2.0
 STEPS = {"full": 15, "small": 5}
 START = (0.0, 0.0, 1.0, 5.0, 1.0)
 DEFAULTS = {
-    "full": {"strategies": ["baseline", "cmaes", "cem"], "simulated_steps": 45_000},
-    "small": {"strategies": ["baseline", "cmaes", "cem"], "simulated_steps": 4_000, "seconds": 30.0},
+    "full": {"strategy": "cmaes", "strategies": ["baseline", "cmaes", "cem"], "simulated_steps": 45_000},
+    "small": {
+        "strategy": "cmaes",
+        "strategies": ["baseline", "cmaes", "cem"],
+        "simulated_steps": 4_000,
+        "seconds": 30.0,
+    },
 }
 
 

@@ -41,8 +41,8 @@ def test_suggested_comparisons_can_run(name, size):
     entry = catalogue.find(name)
     problem = build(entry, size="small")
     defaults = entry.defaults(size)
-    assert set(defaults) <= {"strategies", "simulated_steps", "gradients", "seconds"}
-    for strategy in defaults.get("strategies", []):
+    assert set(defaults) <= {"strategy", "strategies", "simulated_steps", "gradients", "seconds"}
+    for strategy in (defaults.get("strategy", "lbfgs"), *defaults.get("strategies", [])):
         assert mismatch(problem, resolve(strategy)) is None
 
 

@@ -31,6 +31,9 @@ def test_list_names_problems_and_strategies(capsys):
         "baseline",
     ):
         assert f"  {name} " in shown
+    rows = [line[2:] for line in shown.splitlines() if line.startswith("  ")]
+    width = max(len(row.split()[0]) for row in rows) + 2
+    assert all(row[width - 2 : width] == "  " and row[width] != " " for row in rows)
 
 
 def test_solve_prints_one_record_and_stores_the_rest(capsys, outside):
@@ -57,6 +60,28 @@ def test_solve_prints_one_record_and_stores_the_rest(capsys, outside):
         assert (outside / record["folder"] / name).stat().st_size > 0
     assert main(asked) == 0  # a second run goes to a folder of its own
     assert json.loads(capsys.readouterr().out)["folder"] != record["folder"]
+
+
+def test_a_problem_without_gradient_names_its_own_strategy(capsys, outside):
+    assert main(["solve", "fed_batch_reactor", *SMALL, "--json", "--simulated-steps", "200"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["strategy"] == "cmaes" and record["folder"].endswith("fed_batch_reactor-cmaes-1")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["solve", "fed_batch_reactor", "--strategy", "lbfgs"],
+        ["solve", "linear_quadratic", "--set", "iterations=-5", "--output", "a/b"],
+        ["compare", "linear_quadratic", "--strategies", "lbfgs,foo"],
+    ],
+)
+def test_a_refused_run_leaves_no_folder(asked, capsys, outside):
+    assert main([*asked, *SMALL]) == 2
+    assert list(outside.iterdir()) == []
+    (outside / "mine").mkdir()
+    assert main([*asked, *SMALL, "--output", "mine"]) == 2
+    assert list(outside.iterdir()) == [outside / "mine"] and list((outside / "mine").iterdir()) == []
 
 
 def test_a_budget_and_a_problem_seed_reach_the_run(capsys, outside):

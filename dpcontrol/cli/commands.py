@@ -17,12 +17,14 @@ def list_names(options: argparse.Namespace) -> int:
     from dpcontrol import catalogue
     from dpcontrol.strategies.names import named
 
+    problems, strategies = catalogue.names(), named()
+    width = max(len(name) for name in (*problems, *strategies)) + 2
     print("problems")
-    for name in catalogue.names():
-        print(f"  {name:<26}{catalogue.find(name).headline}")
+    for name in problems:
+        print(f"  {name:<{width}}{catalogue.find(name).headline}")
     print("\nstrategies")
-    for name, strategy in named().items():
-        print(f"  {name:<26}{(type(strategy).__doc__ or '').strip().splitlines()[0]}")
+    for name, strategy in strategies.items():
+        print(f"  {name:<{width}}{(type(strategy).__doc__ or '').strip().splitlines()[0]}")
     return 0
 
 
@@ -34,17 +36,18 @@ def solve_problem(options: argparse.Namespace) -> int:
     entry = catalogue.find(options.problem)
     problem = entry.build(size=options.size, seed=options.problem_seed)
     defaults = entry.defaults(options.size)
-    folder = folder_for(options.output, f"{problem.name}-{options.strategy}")
-    solution = solve(
-        problem,
-        options.strategy,
-        budget=budget(options, defaults),
-        seed=options.seed,
-        progress=False if options.quiet else None,
-        folder=folder,
-        **fields(options.set),
-    )
-    return show(solution, folder, as_json=options.json)
+    strategy = options.strategy or defaults.get("strategy", "lbfgs")
+    with folder_for(options.output, f"{problem.name}-{strategy}") as folder:
+        solution = solve(
+            problem,
+            strategy,
+            budget=budget(options, defaults),
+            seed=options.seed,
+            progress=False if options.quiet else None,
+            folder=folder,
+            **fields(options.set),
+        )
+        return show(solution, folder, as_json=options.json)
 
 
 def compare_strategies(options: argparse.Namespace) -> int:
@@ -60,17 +63,17 @@ def compare_strategies(options: argparse.Namespace) -> int:
         if options.strategies
         else defaults.get("strategies", ["adjoint", "lbfgs", "cmaes"])
     )
-    folder = folder_for(options.output, f"{problem.name}-compare")
-    comparison = compare(
-        problem,
-        [name.strip() for name in names],
-        seeds=options.seeds,
-        budget=budget(options, defaults),
-        folder=folder,
-        workers=options.workers,
-        progress=False if options.quiet else None,
-    )
-    return show_comparison(comparison, folder, as_json=options.json)
+    with folder_for(options.output, f"{problem.name}-compare") as folder:
+        comparison = compare(
+            problem,
+            [name.strip() for name in names],
+            seeds=options.seeds,
+            budget=budget(options, defaults),
+            folder=folder,
+            workers=options.workers,
+            progress=False if options.quiet else None,
+        )
+        return show_comparison(comparison, folder, as_json=options.json)
 
 
 def check_problem(options: argparse.Namespace) -> int:

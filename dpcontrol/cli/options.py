@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     solving = commands.add_parser("solve", help="solve a problem with one strategy")
     _problem_options(solving)
     _run_options(solving)
-    solving.add_argument("--strategy", default="lbfgs", help="its name (default: lbfgs)")
+    solving.add_argument("--strategy", help="its name (default: the problem's own, else lbfgs)")
     solving.add_argument(
         "--seed", type=int, default=0, help="of everything random in the strategy (default: 0)"
     )
@@ -112,15 +113,14 @@ def budget(options: argparse.Namespace, defaults: dict[str, Any]) -> Any:
     return Budget(**limits)
 
 
-def folder_for(wanted: str | None, title: str) -> Path:
-    """The folder to store in, made now so that nothing is computed that cannot be stored."""
-    if wanted is not None:
-        folder = Path(wanted)
-    else:
-        number = 1
-        while Path("runs", f"{title}-{number}").exists():
-            number += 1
-        folder = Path("runs", f"{title}-{number}")
+@contextmanager
+def folder_for(wanted: str | None, title: str) -> Iterator[Path]:
+    """The folder to store in, made at once so that nothing is computed that cannot be stored.
+
+    Where what is done with it fails before anything was stored, the folders that were made are taken away again.
+    """
+    folder = _new_folder(title) if wanted is None else Path(wanted)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
@@ -129,7 +129,20 @@ def folder_for(wanted: str | None, title: str) -> Path:
         raise UsageError(
             f"the folder {folder} cannot be written to ({error.strerror}); name another with --output FOLDER."
         ) from error
-    return folder
+    try:
+        yield folder
+    finally:
+        for place in made:
+            if not place.is_dir() or any(place.iterdir()):
+                break
+            place.rmdir()
+
+
+def _new_folder(title: str) -> Path:
+    number = 1
+    while Path("runs", f"{title}-{number}").exists():
+        number += 1
+    return Path("runs", f"{title}-{number}")
 
 
 def fields(pairs: Sequence[str]) -> dict[str, Any]:
