@@ -74,8 +74,8 @@ class IncompressibleFlow(Simulator):
     direct and exact to rounding, also around bodies. ``advection="semi_lagrangian"`` or ``"mac_cormack"``: one
     explicit Euler step instead, advection stable for any ``dt``, first order in time. These two do not conserve
     momentum, so that ``force``, what holds a body, is not what the fluid loses, and off as a drag: take ``"central"``
-    for forces. Where ``|u| h / nu`` is beyond about ten, central differences leave ripples of the size of cells in front
-    of bodies and of the outflow.
+    for forces. Where ``|u| h / nu`` is beyond about ten, central differences leave ripples of the size of cells in
+    front of bodies and of the outflow.
 
     **Bodies** are held by forces at points of their surfaces, found together with the pressure so that both the
     divergence and the slip at the points vanish after each stage: no parameter to tune, and no limit on ``dt``. The
@@ -106,15 +106,16 @@ class IncompressibleFlow(Simulator):
         grid: cells, extent and sides.
         dt: time step.
         viscosity: ``nu``, zero allowed.
-        bodies: discs with room around them, see above.
+        bodies: discs (or one) with room around them, see above.
         advection: ``"central"``, ``"semi_lagrangian"`` or ``"mac_cormack"``.
         inflow, walls: factors of the speeds that the sides name.
         controlled: what a control is that is one tensor.
 
     Raises:
         UsageError: for sides of scalars, an inflow without outflow, bodies without room or in three dimensions; at the
-            start of a rollout, for a state of another shape, bodies without room or a ``dt`` beyond the limit of
-            friction, or of advection by the speeds known then; in a step, for a control of another shape.
+            start of a rollout, for a state of another shape or of integers, bodies without room, or a ``dt`` beyond the
+            limit of friction, or of advection by the speeds known then; in a step, for a control of another shape or
+            dtype.
     """
 
     grid: Grid
@@ -127,6 +128,7 @@ class IncompressibleFlow(Simulator):
     controlled: str = "force"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bodies", _bodies(self.bodies))
         require_positive("dt", self.dt)
         require_positive("viscosity", self.viscosity, zero_allowed=True)
         if self.advection not in SCHEMES:
@@ -137,9 +139,20 @@ class IncompressibleFlow(Simulator):
             raise UsageError(f"a flow has two or three axes; found cells={self.grid.cells}.")
         if self.bodies:
             self.immersed.require_room({})
+        self._check_controlled()
         like = torch.zeros((), dtype=torch.float64)
         side_rules(self.grid, like, {})
         open_pressure_solver(self.grid, like)
+
+    def _check_controlled(self) -> None:
+        if self.controlled == "rotation" and not self.bodies:
+            raise UsageError(
+                'controlled="rotation" needs bodies that turn; found none: pass bodies=(Disc(...),).'
+            )
+        if self.controlled == "velocity" and not self.moves:
+            raise UsageError(
+                'controlled="velocity" needs a body that moves; found none: pass bodies=(Disc(..., moves=True),).'
+            )
 
     @property
     def immersed(self) -> Bodies:
@@ -230,6 +243,12 @@ class IncompressibleFlow(Simulator):
                     f"{name} of this flow has the shape (scenarios, {', '.join(map(str, shapes[name]))}); "
                     f"found {tuple(value.shape)}."
                 )
+        kinds = {value.dtype for value in initial.values()}
+        if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
+            raise UsageError(
+                f"the state of a flow is floating numbers of one kind; found {describe(initial)}: convert all entries "
+                "to torch.float64, say."
+            )
         given = next(iter(initial.values()))
         blank = {name: given.new_zeros(len(given), *shape) for name, shape in shapes.items()}
         if self.moves:
@@ -345,7 +364,8 @@ class IncompressibleFlow(Simulator):
                 f"the control of a flow is a dict with some of {', '.join(ACTIONS)}, or one tensor, which is "
                 f"{self.controlled!r}; found {describe(control)}."
             )
-        count = len(state[self.names[0]])
+        like = state[self.names[0]]
+        count = len(like)
         wanted: dict[str, tuple[int, ...]] = {
             "force": (len(self.grid.cells), *self.grid.cells),
             "rotation": (len(self.bodies),),
@@ -362,6 +382,11 @@ class IncompressibleFlow(Simulator):
                 raise UsageError(
                     f"the control {name!r} of this flow has the shape {sizes}; found {tuple(value.shape)}."
                 )
+            if value.dtype != like.dtype:
+                raise UsageError(
+                    f"control and state of a flow are numbers of the same kind; found the control {name!r} in "
+                    f"{value.dtype} and the state in {like.dtype}: convert one of them."
+                )
             found[name] = value
         return found
 
@@ -372,3 +397,12 @@ class IncompressibleFlow(Simulator):
         return tuple(
             centred_on_faces(given["force"][:, axis], axis, self.grid) for axis in range(len(self.grid.cells))
         )
+
+
+def _bodies(given: object) -> tuple[Disc, ...]:
+    """One disc or several as a tuple."""
+    found = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for disc in found:
+        if not isinstance(disc, Disc):
+            raise UsageError(f"bodies are a tuple of Disc(centre, radius); found {disc!r} among them.")
+    return found

@@ -335,3 +335,19 @@ def test_bodies_that_touch_or_have_no_size_in_cells_are_refused():
     refused("sides along x; found nan", Disc((math.nan, 1.0), 0.3))
     refused("sides along y; found nan", Disc((1.0, torch.tensor([1.0, math.nan])), 0.3))
     refused("periodic axis x; found nan", Disc((math.nan, 0.8), 0.3), grid=torus)
+
+
+def test_one_disc_or_a_list_will_do_and_what_is_controlled_must_be_there():
+    disc = Disc((1.0, 1.0), 0.3)
+    plain = IncompressibleFlow(CHANNEL, 0.02, bodies=(disc,), controlled="rotation")
+    for bodies in (disc, [disc]):
+        assert IncompressibleFlow(CHANNEL, 0.02, bodies=bodies, controlled="rotation") == plain
+
+    def refused(pattern, **options):
+        with pytest.raises(UsageError, match=pattern):
+            IncompressibleFlow(CHANNEL, 0.02, **options)
+
+    refused("tuple of Disc.*found 0.3 among them", bodies=(disc, 0.3))
+    refused("needs bodies that turn", controlled="rotation")
+    refused("needs a body that moves", controlled="velocity")
+    refused("needs a body that moves", bodies=disc, controlled="velocity")

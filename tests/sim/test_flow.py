@@ -338,6 +338,14 @@ def test_wrong_use_is_refused_in_one_sentence():
         r"velocity_x of this flow has the shape \(scenarios, 12, 8\)",
         lambda: roll(good, {"velocity_x": torch.zeros(2, 11, 8)}, 1),
     )
+    whole = {"velocity_x": torch.zeros(2, *CHANNEL.faces(0), dtype=torch.long)}
+    refused("floating numbers of one kind; found .*int64", lambda: roll(good, whole, 1))
+    mixed = {**start, "velocity_y": torch.zeros(2, *CHANNEL.faces(1))}
+    refused("floating numbers of one kind", lambda: roll(good, mixed, 1))
+    refused(
+        "'force' in torch.float32 and the state in torch.float64",
+        lambda: roll(good, start, 1, torch.zeros(1, 2, 2, *CHANNEL.cells)),
+    )
     refused("dict with some of force", lambda: roll(good, start, 1, {"speed": torch.zeros(1, 2)}))
     refused(
         r"'force' of this flow has the shape \(scenarios, 2, 12, 8\)",
