@@ -14,9 +14,10 @@ from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.bodies import Bodies, Held
 from dpcontrol.sim.checks import readable
+from dpcontrol.sim.flow_limits import require_slow_advection, require_slow_friction
 from dpcontrol.sim.flow_operators import acceleration, carried, centred_on_faces
 from dpcontrol.sim.flow_pressure import freed, open_pressure_solver
-from dpcontrol.sim.flow_sides import Rules, fastest, scaled, side_rules
+from dpcontrol.sim.flow_sides import Rules, scaled, side_rules
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.located import Field
 from dpcontrol.sim.located_operators import velocity_fields
@@ -31,10 +32,6 @@ SCHEMES = ("central", *LOOKING_BACK)
 # (in steps) at which the stage ends, and how much of its forces the whole step contains.
 EULER = ((0.0, 1.0, 1.0),)
 STABLE_RK3 = ((0.0, 1.0, 1 / 6), (0.75, 0.5, 2 / 3), (1 / 3, 1.0, 1.0))
-ADVECTIVE_LIMIT = (
-    1.7  # of dt times the sum of speeds in cells, for three stages: sqrt(3) on the imaginary axis
-)
-DIFFUSIVE_LIMIT = {1: 2.0, 3: 2.5127}  # of dt times the largest eigenvalue, on the negative real axis
 FACTORS = ("inflow", "walls")
 ACTIONS = ("force", "rotation", "velocity", *FACTORS)
 
@@ -186,8 +183,12 @@ class IncompressibleFlow(Simulator):
 
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         self._check_bodies(initial, parameters)
-        self._check_friction(parameters["viscosity"])
-        self._check_advection(initial, parameters)
+        stages = 1 if self.advection in LOOKING_BACK else 3
+        require_slow_friction(self.dt, parameters["viscosity"], self.grid, stages)
+        if self.advection == "central":
+            known = {**{name: self.parameters[name] for name in FACTORS}, **parameters}
+            velocity = {name: initial[name] for name in self.names if name in initial}
+            require_slow_advection(self.dt, velocity, {name: known[name] for name in FACTORS}, self.grid)
 
     def _check_bodies(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         if not self.bodies:
@@ -196,39 +197,6 @@ class IncompressibleFlow(Simulator):
         own = [value for name, value in parameters.items() if name in self.immersed.parameters]
         if readable(*own, *([] if position is None else [position])):
             self.immersed.require_room(parameters, position)
-
-    def _check_friction(self, viscosity: Tensor) -> None:
-        if not readable(viscosity):
-            return
-        stages = 1 if self.advection in LOOKING_BACK else 3
-        stiffness = self.dt * float(viscosity.max()) * sum(4 / h**2 for h in self.grid.spacing)
-        if stiffness > DIFFUSIVE_LIMIT[stages]:
-            raise UsageError(
-                f"friction is explicit: dt * viscosity * sum(4 / h^2) must be below {DIFFUSIVE_LIMIT[stages]:g}; found "
-                f"{stiffness:.3g}: take dt below {self.dt * DIFFUSIVE_LIMIT[stages] / stiffness:.3g}."
-            )
-
-    def _check_advection(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
-        """The speeds that are known at the start; those that grow in a run are not foreseen."""
-        values = {name: value for name, value in parameters.items() if name in FACTORS}
-        given = {name: initial[name] for name in self.names if name in initial}
-        if self.advection != "central" or not given or not readable(*values.values(), *given.values()):
-            return
-        like = next(iter(given.values()))
-        known = {**{name: self.parameters[name] for name in FACTORS}, **values}
-        factors = {name: torch.as_tensor(value).to(like) for name, value in known.items()}
-        rules = side_rules(self.grid, like.new_zeros(()), factors)
-        velocity = tuple(
-            given[name] if name in given else like.new_zeros(len(like), *self.grid.faces(axis))
-            for axis, name in enumerate(self.names)
-        )
-        rate = float(fastest(velocity, rules, self.grid))
-        if self.dt * rate > ADVECTIVE_LIMIT:
-            raise UsageError(
-                f"central advection is explicit: dt * sum(|u| / h) must be below {ADVECTIVE_LIMIT:g}; found "
-                f"{self.dt * rate:.3g} from the speeds at the start and on the sides: take dt below "
-                f"{ADVECTIVE_LIMIT / rate:.3g}, and less where the flow speeds up."
-            )
 
     def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> State:
         """The state, its shapes checked; entries that are missing are zero, positions those of the discs."""
