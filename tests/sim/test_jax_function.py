@@ -88,6 +88,13 @@ def test_forward_mode_batches_of_gradients_and_hessians(simulators):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacfwd, torch.func.hessian])
+def test_the_very_first_call_may_be_inside_a_transform(transform):
+    fresh = JaxFunction(lambda x: jnp.sum(x**3))
+    x = random(4)
+    torch.testing.assert_close(transform(fresh)(x), transform(lambda y: y.pow(3).sum())(x))
+
+
 def test_double_precision_needs_no_switch_and_single_stays_single():
     assert not jax.config.jax_enable_x64
     third = JaxFunction(lambda x: x / 3)

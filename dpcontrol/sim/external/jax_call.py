@@ -46,7 +46,12 @@ class JaxCall:
         if not any(tensor.dtype == torch.float64 for tensor in tensors):
             return
         with _as_wanted(tensors, self._elsewhere):
-            captured = jax.make_jaxpr(self.function)(*[_to_jax(tensor) for tensor in tensors]).consts
+            # shapes are all that tracing needs, and all that a tensor inside a transform of torch can give
+            shapes = [
+                jax.ShapeDtypeStruct(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+                for tensor in tensors
+            ]
+            captured = jax.make_jaxpr(self.function)(*shapes).consts
         if any(str(getattr(value, "dtype", "")) == "float32" for value in captured):
             raise UsageError(
                 "a JAX function called in float64 has captured arrays of float32, whose missing digits would go "
