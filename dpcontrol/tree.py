@@ -118,6 +118,11 @@ def unbind(tree: Tree, dim: int = 0) -> list[Tree]:
     return [pytree.tree_unflatten(list(row), structure) for row in zip(*columns, strict=True)]
 
 
+def rows(tree: Tree, count: int) -> list[Tree]:
+    """Like :func:`unbind`; a tree without leaves (``None``, say) is repeated ``count`` times."""
+    return unbind(tree) if leaves(tree) else [tree] * count
+
+
 def take(tree: Tree, indices: Tensor) -> Tree:
     """Select entries along the leading axis of every leaf."""
     return map(lambda leaf: leaf[indices.to(leaf.device)], tree)

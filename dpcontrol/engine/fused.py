@@ -48,10 +48,9 @@ class Run:
 
     def eager(self, state: Tree, inputs: Tree, coefficients: Tree) -> Tree:
         """The states by the eager definition."""
-        rows = tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * self.steps
         states = []
-        for k, row in enumerate(rows):
-            state = self.step(state, row, coefficients, self.first + k)
+        for k, row in enumerate(tree.rows(inputs, self.steps), self.first):
+            state = self.step(state, row, coefficients, k)
             states.append(state)
         return tree.stack(states)
 

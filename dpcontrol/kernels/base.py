@@ -61,60 +61,6 @@ class Kernel(abc.ABC):
         return Repeated(self, count)
 
 
-@dataclass(frozen=True)
-class Repeated(Kernel):
-    """``count`` steps of a kernel with the inputs held, as one step: kept are the states of whole steps only."""
-
-    inner: Kernel
-    count: int
-
-    def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
-        states = []
-        for k, row in enumerate(_rows(inputs, steps)):
-            state = self._last(self._inside(state, row, coefficients, first + k))
-            states.append(state)
-        return tree.stack(states)
-
-    def pull(
-        self,
-        state: Tree,
-        states: Tree,
-        inputs: Tree,
-        coefficients: Tree,
-        cotangents: Tree,
-        wanted: Wanted,
-        first: int,
-    ) -> Pulled:
-        above, before = tree.unbind(cotangents), [state, *tree.unbind(states)[:-1]]
-        rows = _rows(inputs, len(before))
-        carried: Tree = None
-        of_rows: list[Tree] = [None] * len(before)
-        of_coefficients: Tree = None
-        for k in reversed(range(len(before))):
-            carried = above[k] if carried is None else tree.map(torch.add, above[k], carried)
-            inside = self._inside(before[k], rows[k], coefficients, first + k)
-            only_last = tree.map(torch.zeros_like, inside)
-            tree.map(lambda leaf, end: leaf[-1].copy_(end), only_last, carried)
-            found = self.inner.pull(
-                before[k], inside, self._held(rows[k]), coefficients, only_last, wanted,
-                (first + k) * self.count,
-            )  # fmt: skip
-            carried, of_rows[k] = found.state, tree.map(lambda leaf: leaf.sum(0), found.inputs)
-            if wanted.coefficients:
-                of_coefficients = _sum(of_coefficients, found.coefficients)
-        return Pulled(carried, tree.stack(of_rows) if wanted.inputs else None, of_coefficients)
-
-    def _inside(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
-        return self.inner.run(state, self._held(row), coefficients, self.count, k * self.count)
-
-    def _held(self, row: Tree) -> Tree:
-        return tree.map(lambda leaf: leaf.expand(self.count, *leaf.shape), row)
-
-    @staticmethod
-    def _last(states: Tree) -> Tree:
-        return tree.map(lambda leaf: leaf[-1], states)
-
-
 class StepKernel(Kernel):
     """A kernel of single steps: a raw step and its vector-Jacobian product, which are called in a loop."""
 
@@ -129,8 +75,8 @@ class StepKernel(Kernel):
         """Gradients of ``cotangent . x_{k+1}`` in ``x_k``, in the row and in the coefficients."""
 
     def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
-        rows, states = _rows(inputs, steps), []
-        for k, row in enumerate(rows):
+        states = []
+        for k, row in enumerate(tree.rows(inputs, steps)):
             state = self.step(state, row, coefficients, first + k)
             states.append(state)
         return tree.stack(states)
@@ -147,7 +93,7 @@ class StepKernel(Kernel):
     ) -> Pulled:
         above = tree.unbind(cotangents)
         before = [state, *tree.unbind(states)[:-1]]
-        rows = _rows(inputs, len(before))
+        rows = tree.rows(inputs, len(before))
         carried: Tree = None
         of_rows: list[Tree] = [None] * len(before)
         of_coefficients: Tree = None
@@ -160,8 +106,31 @@ class StepKernel(Kernel):
         return Pulled(carried, tree.stack(of_rows) if wanted.inputs else None, of_coefficients)
 
 
-def _rows(inputs: Tree, steps: int) -> list[Tree]:
-    return tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * steps
+@dataclass(frozen=True)
+class Repeated(StepKernel):
+    """``count`` steps of a kernel with the inputs held, as one step: kept are the states of whole steps only."""
+
+    inner: Kernel
+    count: int
+
+    def step(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        return tree.map(lambda leaf: leaf[-1], self._inside(state, row, coefficients, k))
+
+    def vjp(
+        self, state: Tree, row: Tree, coefficients: Tree, k: int, cotangent: Tree, wanted: Wanted
+    ) -> Pulled:
+        inside = self._inside(state, row, coefficients, k)
+        only_last = tree.map(torch.zeros_like, inside)
+        tree.map(lambda leaf, end: leaf[-1].copy_(end), only_last, cotangent)
+        held, first = self._held(row), k * self.count
+        found = self.inner.pull(state, inside, held, coefficients, only_last, wanted, first)
+        return found._replace(inputs=tree.map(lambda leaf: leaf.sum(0), found.inputs))
+
+    def _inside(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
+        return self.inner.run(state, self._held(row), coefficients, self.count, k * self.count)
+
+    def _held(self, row: Tree) -> Tree:
+        return tree.map(lambda leaf: leaf.expand(self.count, *leaf.shape), row)
 
 
 def _sum(total: Tree, more: Tree) -> Tree:

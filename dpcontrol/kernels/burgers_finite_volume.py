@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
-from dpcontrol.kernels.native import gradient_like, held, in_threads, per_scenario, plain, rows
+from dpcontrol.kernels.native import chunks, gradient_like, held, in_threads, per_scenario, plain, rows
 from dpcontrol.tree import Tree
 
 NAMES = ("viscosity", "left_value", "right_value")
@@ -47,8 +47,8 @@ class FiniteVolumeKernel(Kernel):
         out, width = states.numpy(), _width(state)
 
         def call(begin: int, end: int) -> None:
-            for chunk in _chunks(begin, end, width):
-                run(*common, out, chunk)
+            for chunk in chunks(begin, end, width):
+                run(*common, out, _with_work(chunk))
 
         in_threads(call, len(state), width, states.numel() * self.substeps)
         return states
@@ -75,8 +75,8 @@ class FiniteVolumeKernel(Kernel):
         kept, above, width = plain(states).numpy(), rows(cotangents), _width(state)
 
         def call(begin: int, end: int) -> None:
-            for chunk in _chunks(begin, end, width):
-                pull(common[0], kept, *common[1:], above, asked, *written, chunk)
+            for chunk in chunks(begin, end, width):
+                pull(common[0], kept, *common[1:], above, asked, *written, _with_work(chunk))
 
         in_threads(call, len(state), width, 3 * states.numel() * self.substeps)
         found = None
@@ -105,8 +105,7 @@ def _width(state: Tensor) -> int:
     return max(1, min(len(state), VECTOR // state.element_size()))
 
 
-def _chunks(begin: int, end: int, width: int) -> list[tuple[int, int, Any]]:
-    """As many whole groups as there are, and the rest as one smaller group."""
-    middle = end - (end - begin) % width
-    parts = [(begin, middle, width), (middle, end, end - middle)]
-    return [(low, high, np.empty((n, 1) if n > 1 else 1)) for low, high, n in parts if low < high]
+def _with_work(chunk: tuple[int, int, int]) -> tuple[int, int, Any]:
+    """The chunk, with an array whose number of axes tells the loops whether scenarios are interleaved."""
+    begin, end, width = chunk
+    return begin, end, np.empty((width, 1) if width > 1 else 1)

@@ -62,6 +62,14 @@ def gradient_like(per_scenario: Tensor, coefficient: Tensor) -> Tensor:
     return per_scenario[:, None].sum_to_size(coefficient.shape) if coefficient.ndim else per_scenario.sum()
 
 
+def chunks(begin: int, end: int, width: int) -> list[tuple[int, int, int]]:
+    """``(begin, end, width)`` of scenarios that run interleaved: whole groups first, then a smaller one."""
+    width = max(1, min(end - begin, width))
+    middle = end - (end - begin) % width
+    parts = [(begin, middle, width), (middle, end, end - middle)]
+    return [part for part in parts if part[0] < part[1]]
+
+
 def in_threads(call: Callable[[int, int], None], scenarios: int, group: int, updates: int) -> None:
     """``call(begin, end)`` for all scenarios, in as many threads as torch may use where that is worth while.
 
@@ -70,17 +78,17 @@ def in_threads(call: Callable[[int, int], None], scenarios: int, group: int, upd
     Args:
         call: runs the scenarios from ``begin`` up to ``end``.
         scenarios: how many there are.
-        group: chunks are multiples of it.
+        group: parts are multiples of it.
         updates: updates of a cell in all scenarios.
     """
     threads = min(torch.get_num_threads(), 1 + updates // WORTH_A_THREAD)
-    chunk = -(-scenarios // (threads * group)) * group if scenarios else 1
-    chunks = [(begin, min(begin + chunk, scenarios)) for begin in range(0, scenarios, chunk)]
-    if len(chunks) == 1:
-        call(*chunks[0])
-    elif chunks:
-        with ThreadPoolExecutor(len(chunks) - 1) as pool:
-            others = [pool.submit(call, *each) for each in chunks[1:]]
-            call(*chunks[0])
+    each = -(-scenarios // (threads * group)) * group if scenarios else 1
+    parts = [(begin, min(begin + each, scenarios)) for begin in range(0, scenarios, each)]
+    if len(parts) == 1:
+        call(*parts[0])
+    elif parts:
+        with ThreadPoolExecutor(len(parts) - 1) as pool:
+            others = [pool.submit(call, *part) for part in parts[1:]]
+            call(*parts[0])
             for other in others:
                 other.result()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
-from dpcontrol.kernels.native import held, in_threads, rows
+from dpcontrol.kernels.native import chunks, held, in_threads, rows
 from dpcontrol.kernels.spectral import HalfSpectrum
 from dpcontrol.kernels.spectral_exponential import Stages, Tables
 from dpcontrol.kernels.spectral_loops import TABLES, imaginary, listed, plan, real, shared, structure
@@ -44,7 +44,7 @@ class RowKernel(Kernel):
         common, out = self._common(state, inputs[0], coefficients, steps), states.numpy()
 
         def call(begin: int, end: int) -> None:
-            for chunk in _chunks(begin, end):
+            for chunk in chunks(begin, end, TOGETHER):
                 run(*common, out, chunk)
 
         in_threads(call, len(state), TOGETHER, WORK * states.numel())
@@ -74,7 +74,7 @@ class RowKernel(Kernel):
         kept, above = states.detach().numpy(), rows(cotangents)
 
         def call(begin: int, end: int) -> None:
-            for chunk in _chunks(begin, end):
+            for chunk in chunks(begin, end, TOGETHER):
                 pull(common[0], kept, *common[1:], above, asked, *written, chunk)
 
         in_threads(call, len(state), TOGETHER, 3 * WORK * states.numel())
@@ -103,11 +103,3 @@ class RowKernel(Kernel):
             structure(self.stages, coefficients),
             tuple(table.numpy() for table in tables),
         )
-
-
-def _chunks(begin: int, end: int) -> list[tuple[int, int, int]]:
-    """As many whole groups as there are, and the rest as one smaller group."""
-    width = max(1, min(end - begin, TOGETHER))
-    middle = end - (end - begin) % width
-    parts = [(begin, middle, width), (middle, end, end - middle)]
-    return [part for part in parts if part[0] < part[1]]

@@ -70,7 +70,7 @@ class Path:
 
     def moments(self) -> Iterator[Moment]:
         """One stage after the other."""
-        controls = tree.unbind(self.controls) if tree.leaves(self.controls) else [self.controls] * self.length
+        controls = tree.rows(self.controls, self.length)
         for k, (state, control) in enumerate(zip(self._each(), controls, strict=True), self.first):
             yield Moment(state, control, k, k * self.dt)
 

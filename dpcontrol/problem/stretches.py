@@ -101,9 +101,8 @@ def stretch(course: Course, kernel: Kernel | None, state: Tree, inputs: Tree, fi
     if kernel is not None:
         after: Any = run_fused(kernel, step, state, inputs, course.coefficients, count, first=first)
         return Path(state, after, inputs[0], first, count, dt)
-    each = tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * count
     after, here = [], state
-    for k, row in enumerate(each, first):
+    for k, row in enumerate(tree.rows(inputs, count), first):
         here = step(here, row, course.coefficients, k)
         after.append(here)
     return Path(state, after, inputs[0], first, count, dt)

@@ -68,8 +68,7 @@ class WalledWave(Simulator):
 
     Raises:
         UsageError: for numbers out of range, sides with values other than zero; at the start of a rollout, for a
-        state of
-            another shape; in a step, for a control of another shape.
+            state of another shape; in a step, for a control of another shape.
     """
 
     dt: float
@@ -172,8 +171,7 @@ class WaveInMedium(Simulator):
 
     Raises:
         UsageError: for numbers out of range, sides with values other than zero; at the start of a rollout, for a
-        state or
-            parameters of another shape and a step that is too long; in a step, for a control of another shape.
+            state or parameters of another shape and a step that is too long; in a step, for a control of another shape.
     """
 
     dt: float

@@ -30,7 +30,7 @@ def compare_with_eager(
         x, inputs, fixed = build(tensors)
         if fast:
             return run_fused(kernel, step, x, inputs, fixed, steps)
-        rows = tree.unbind(inputs) if tree.leaves(inputs) else [inputs] * steps
+        rows = tree.rows(inputs, steps)
         found = []
         for k, row in enumerate(rows):
             x = step(x, row, fixed, k)
