@@ -12,6 +12,7 @@ import torch
 
 from dpcontrol.folder import RunFolder
 from dpcontrol.meter import Budget, BudgetSpent, Meter, Progress, Stopped, TargetReached
+from dpcontrol.posterior.draws import Draws
 from dpcontrol.problem.base import Demand, Problem, View
 from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import SimulationFailed, Status, UsageError
@@ -21,10 +22,17 @@ from dpcontrol.tree import Tree
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy hands back where the best point that the meter saw is not the whole answer."""
+    """What a strategy hands back where the best point that the meter saw is not the whole answer.
+
+    Attributes:
+        status: how it ended.
+        value: the answer, where it is another than the best point that the meter saw.
+        draws: of the posterior, where the strategy samples or approximates one.
+    """
 
     status: Status
     value: Tree = None
+    draws: Draws | None = None
 
 
 class Strategy(abc.ABC):
