@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import Policy as Policy
     from dpcontrol.problem import Problem as Problem
     from dpcontrol.problem import Scenarios as Scenarios
+    from dpcontrol.problem import StudentT as StudentT
     from dpcontrol.problem import closing as closing
     from dpcontrol.problem import control_problem as control_problem
     from dpcontrol.problem import correction_problem as correction_problem
@@ -77,6 +78,7 @@ ROOMS = {
         "Policy",
         "Problem",
         "Scenarios",
+        "StudentT",
         "closing",
         "control_problem",
         "correction_problem",

@@ -6,7 +6,7 @@ from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.inference import inference_problem
-from dpcontrol.problem.noise import Gaussian, LogNormal
+from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
 from dpcontrol.problem.planning import GradientPlan, plan_gradient
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
@@ -30,6 +30,7 @@ __all__ = [
     "Policy",
     "Problem",
     "Scenarios",
+    "StudentT",
     "Unknown",
     "UsageError",
     "View",
