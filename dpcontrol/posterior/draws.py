@@ -19,6 +19,7 @@ PER_DRAW = {
     "energy": torch.float64,
     "accepted": torch.float64,
     "steps": torch.int64,
+    "log_proposal": torch.float64,
 }
 
 
@@ -40,6 +41,8 @@ class Draws:
         energy: ``(chains, draws)``, the Hamiltonian at the start of the transition (kinetic energy minus log-density).
         accepted: ``(chains, draws)``, the acceptance probability of the transition (averaged over its tree in NUTS).
         steps: ``(chains, draws)``, leapfrog steps, that is gradients, of the transition.
+        log_proposal: ``(chains, draws)``, for kind ``independent``: log-density of the approximation itself at its draws,
+            in free numbers; with it the approximation is checked by importance weights.
         notes: plain values that belong to the method: step size, mass, length of the warm-up, evidence bound ...
 
     Raises:
@@ -53,6 +56,7 @@ class Draws:
     energy: Tensor | None = None
     accepted: Tensor | None = None
     steps: Tensor | None = None
+    log_proposal: Tensor | None = None
     notes: Mapping[str, Note] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
