@@ -1,58 +1,21 @@
 """Runs through a kernel: one autograd Function around a whole loop, or around one step of a loop that must stop there.
 
 Raw calls inside, no graph of any step. The eager definition stays the reference: second derivatives, forward mode and
-every ``torch.func`` transform go through it, so that all of them work as if there were no kernel.
+every ``torch.func`` transform but ``vmap`` go through it, so that all of them work as if there were no kernel. What
+``vmap`` adds, a population of candidates, becomes more scenarios of one run where the kernel can take them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.kernels import Kernel, Wanted
+from dpcontrol.engine.runs import Differentiable, Population, Run, Step, Tensors
+from dpcontrol.kernels import Kernel
 from dpcontrol.tree import Tree
-
-Step = Callable[[Tree, Tree, Tree, int], Tree]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of ``steps`` steps from step ``first``, and how to build its trees from flat tensors.
-
-    ``step(state, (control, noise), coefficients, k)`` is the eager definition.
-    """
-
-    kernel: Kernel
-    step: Step
-    steps: int
-    first: int
-    build: tuple[Callable[[Any], Tree], Callable[[Any], Tree], Callable[[Any], Tree]]
-    counts: tuple[int, int]
-
-    def trees(self, tensors: tuple[Tensor, ...]) -> tuple[Tree, Tree, Tree]:
-        """State, inputs and coefficients."""
-        a, b = self.counts
-        parts = tensors[:a], tensors[a : a + b], tensors[a + b :]
-        state, inputs, coefficients = (make(part) for make, part in zip(self.build, parts, strict=True))
-        return state, inputs, coefficients
-
-    def raw(self, tensors: tuple[Tensor, ...]) -> Tree:
-        """The states by the kernel."""
-        state, inputs, coefficients = self.trees(tuple(leaf.detach() for leaf in tensors))
-        return self.kernel.run(state, inputs, coefficients, self.steps, self.first)
-
-    def eager(self, state: Tree, inputs: Tree, coefficients: Tree) -> Tree:
-        """The states by the eager definition."""
-        states = []
-        for k, row in enumerate(tree.rows(inputs, self.steps), self.first):
-            state = self.step(state, row, coefficients, k)
-            states.append(state)
-        return tree.stack(states)
 
 
 def run_fused(
@@ -72,13 +35,11 @@ def run_fused(
     flat, build = zip(*(tree.split_tensors(part) for part in (state, inputs, coefficients)), strict=True)
     run = Run(kernel, step, steps, first, build, (len(flat[0]), len(flat[1])))
     tensors = tuple(leaf for part in flat for leaf in part)
-    if not is_plain(tensors):
-        return run.eager(state, inputs, coefficients)
-    if not (torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)):
-        return run.raw(tensors)
-    if torch._C._are_functorch_transforms_active():  # of something else
-        return run.eager(state, inputs, coefficients)
-    return build[0](_Fused.apply(run, *tensors))
+    if is_plain(tensors):
+        return build[0](_states(run, tensors))
+    if _is_batched(tensors):
+        return build[0](_OfCandidates.apply(run, *tensors))
+    return build[0](run.eager(tensors))
 
 
 def run_fused_step(kernel: Kernel, step: Step, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
@@ -99,48 +60,75 @@ def is_plain(tensors: Any) -> bool:
     )
 
 
+def _is_batched(tensors: Tensors) -> bool:
+    """Whether ``vmap`` alone looks at these tensors."""
+    functorch, inside = torch._C._functorch, []
+    for leaf in tensors:
+        while functorch.is_batchedtensor(leaf):
+            leaf = functorch.get_unwrapped(leaf)
+        inside.append(leaf)
+    return is_plain(inside)
+
+
+def _states(run: Differentiable, tensors: Tensors) -> Tensors:
+    """The states of a run as its kernel makes them, differentiable; eagerly where a transform is in the way."""
+    if not (torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)):
+        return run.raw(tensors)
+    if torch._C._are_functorch_transforms_active():  # of something else
+        return run.eager(tensors)
+    found: Tensors = _Fused.apply(run, *tensors)
+    return found
+
+
 class _Fused(torch.autograd.Function):
     # Not the form with setup_context: it looks the signature up at every call (25 microseconds), and no transform
     # ever comes here.
     @staticmethod
-    def forward(ctx: Any, run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
-        output = tuple(tree.leaves(run.raw(tensors)))
-        ctx.run = run
+    def forward(ctx: Any, run: Differentiable, *tensors: Tensor) -> Tensors:
+        output = run.raw(tensors)
+        ctx.run, ctx.count = run, len(tensors)
         ctx.save_for_backward(*tensors, *output)
         ctx.set_materialize_grads(False)
         return output
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        run: Run = ctx.run
-        saved = ctx.saved_tensors
-        count = len(saved) - run.counts[0]
-        tensors, states = saved[:count], saved[count:]
+        run: Differentiable = ctx.run
+        tensors, states = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         needed = ctx.needs_input_grad[1:]
         if all(c is None for c in cotangents):
-            return (None,) * (1 + count)
+            return (None,) * (1 + ctx.count)
         above = tuple(
             torch.zeros_like(y) if c is None else c for y, c in zip(states, cotangents, strict=True)
         )
         if torch.is_grad_enabled() or not is_plain((*tensors, *above)):
             return (None, *_through_eager(run, tensors, above, needed))
-        a, b = run.counts
-        wanted = Wanted(any(needed[a : a + b]), any(needed[a + b :]))
-        state, inputs, coefficients = run.trees(tuple(leaf.detach() for leaf in tensors))
-        found = run.kernel.pull(
-            state, run.build[0](states), inputs, coefficients, run.build[0](above), wanted, run.first
-        )
-        gradients = (
-            *_leaves_like(found.state, state),
-            *_leaves_like(found.inputs, inputs),
-            *_leaves_like(found.coefficients, coefficients),
-        )
+        gradients = run.pull(tensors, states, above, needed)
         return (None, *(g if need else None for g, need in zip(gradients, needed, strict=True)))
 
 
+class _OfCandidates(torch.autograd.Function):
+    """The door through which ``vmap`` comes in: nothing but its rule is ever called."""
+
+    @staticmethod
+    def forward(run: Run, *tensors: Tensor) -> Tensors:
+        return run.raw(tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[Any, ...], run: Run, *tensors: Tensor) -> tuple[Tensors, Any]:
+        population = Population.of(run, info.batch_size, dims[1:], tensors)
+        fast = population.foldable and is_plain(tensors)
+        states = _states(population, tensors) if fast else population.eager(tensors)
+        return states, (1,) * len(states)
+
+
 def _through_eager(
-    run: Run, tensors: tuple[Tensor, ...], above: tuple[Tensor, ...], needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
+    run: Differentiable, tensors: Tensors, above: Tensors, needed: tuple[bool, ...]
+) -> Tensors | tuple[Tensor | None, ...]:
     """The same product from the eager definition, itself differentiable."""
     with torch.enable_grad():
         # fresh leaves where the graph does not go on: autograd.grad asks for inputs that are part of a graph
@@ -149,7 +137,7 @@ def _through_eager(
         for i in places:
             arguments[i] = tensors[i] if tensors[i].requires_grad else tensors[i].detach().requires_grad_()
             arguments[i] = arguments[i].view_as(arguments[i])
-        states = tree.leaves(run.eager(*run.trees(tuple(arguments))))
+        states = run.eager(tuple(arguments))
         found = torch.autograd.grad(
             states, [arguments[i] for i in places], above, create_graph=True, allow_unused=True
         )
@@ -157,26 +145,3 @@ def _through_eager(
     for i, gradient in zip(places, found, strict=True):
         gradients[i] = gradient
     return tuple(gradients)
-
-
-def _leaves_like(found: Tree, reference: Tree) -> list[Tensor | None]:
-    """The gradients that belong to the tensors of ``reference``, in their order."""
-    if isinstance(reference, Tensor):
-        return [found]
-    if type(reference) is dict and type(found) is dict:
-        return [leaf for name, like in reference.items() for leaf in _leaves_like(found[name], like)]
-    if type(reference) in (tuple, list) and type(found) in (tuple, list):
-        return [leaf for one, like in zip(found, reference, strict=True) for leaf in _leaves_like(one, like)]
-    if reference is None:
-        return []
-    if found is None:
-        return [None] * len(tree.split_tensors(reference)[0])
-    pairs: list[Tensor | None] = []
-
-    def note(like: Any, gradient: Any) -> Any:
-        if isinstance(like, Tensor):
-            pairs.append(gradient)
-        return like
-
-    tree.map(note, reference, found)
-    return pairs

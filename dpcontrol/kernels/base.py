@@ -56,6 +56,15 @@ class Kernel(abc.ABC):
         the layout of ``inputs``, that of ``coefficients`` the layout of ``coefficients``.
         """
 
+    def axes_per_scenario(self, state: Tree, coefficients: Tree) -> list[int | None] | None:
+        """How many axes each tensor of the coefficients has where it differs between scenarios, whose axis comes first.
+
+        In the order of :func:`dpcontrol.tree.split_tensors`. Those with fewer axes, or with a single row, are shared by
+        all scenarios; ``None`` for one that must be. With it, candidates that differ in a coefficient can be run as
+        scenarios that do. ``None`` instead of the list where nobody knows: then they go through the eager definition.
+        """
+        return None
+
     def repeated(self, count: int) -> Kernel:
         """The kernel of ``count`` of these steps with the inputs held, as one step."""
         return Repeated(self, count)
@@ -112,6 +121,9 @@ class Repeated(StepKernel):
 
     inner: Kernel
     count: int
+
+    def axes_per_scenario(self, state: Tree, coefficients: Tree) -> list[int | None] | None:
+        return self.inner.axes_per_scenario(state, coefficients)
 
     def step(self, state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
         return tree.map(lambda leaf: leaf[-1], self._inside(state, row, coefficients, k))

@@ -36,6 +36,9 @@ class FiniteVolumeKernel(Kernel):
     periodic: bool
     substeps: int = 1
 
+    def axes_per_scenario(self, state: Tensor, coefficients: Mapping[str, Tensor]) -> list[int | None]:
+        return [2] * len(coefficients)
+
     def repeated(self, count: int) -> Kernel:
         return replace(self, substeps=self.substeps * count)
 

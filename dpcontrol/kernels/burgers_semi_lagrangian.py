@@ -31,6 +31,9 @@ class SemiLagrangianKernel(Kernel):
     periodic: bool
     substeps: int = 1
 
+    def axes_per_scenario(self, state: Tensor, coefficients: Tensor) -> list[int | None]:
+        return [2]
+
     def repeated(self, count: int) -> Kernel:
         return replace(self, substeps=self.substeps * count)
 

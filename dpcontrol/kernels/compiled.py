@@ -70,6 +70,12 @@ class CompiledKernel(Kernel):
     compilations: Compilations
     per_scenario: tuple[bool, ...] | None = None
 
+    def axes_per_scenario(self, state: Tree, coefficients: Tree) -> list[int | None] | None:
+        if self.per_scenario is None:
+            return None
+        tensors = tree.split_tensors(coefficients)[0]
+        return [leaf.ndim if mark else None for leaf, mark in zip(tensors, self.per_scenario, strict=True)]
+
     def run(self, state: Tree, inputs: Tree, coefficients: Tree, steps: int, first: int) -> Tree:
         batch = _Batch(self, state, inputs, coefficients, steps, first)
         call, here, states = batch.graphs.steps(batch.together), batch.state, []

@@ -63,6 +63,9 @@ class ExponentialKernel(Kernel):
     term: Term
     stages: Stages
 
+    def axes_per_scenario(self, state: Tensor, coefficients: Tables) -> list[int | None]:
+        return tables_per_scenario(state, coefficients)
+
     def run(self, state: Tensor, inputs: Tree, coefficients: Tables, steps: int, first: int) -> Tensor:
         scheme, states = coefficients["scheme"], []
         pushes = _pushes(self._force(inputs[0], coefficients, state.ndim), scheme)
@@ -200,6 +203,11 @@ class ExponentialKernel(Kernel):
         for row, parts, of_stage in zip(self.stages.sources, scheme["inner"], weighted.stages, strict=True):
             for j, total in zip(row, parts, strict=True):
                 total += product_sum(inside.rates[j], of_stage, total)
+
+
+def tables_per_scenario(state: Tensor, coefficients: Tables) -> list[int | None]:
+    """Tables of all scenarios have an axis for each of the state."""
+    return [state.ndim] * len(tree.split_tensors(coefficients)[0])
 
 
 def _pushes(force: Tensor | None, scheme: Tables) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.native import held, in_threads, rows
-from dpcontrol.kernels.spectral_exponential import Stages, Tables
+from dpcontrol.kernels.spectral_exponential import Stages, Tables, tables_per_scenario
 from dpcontrol.kernels.spectral_loops import (
     TABLES,
     factors,
@@ -49,6 +49,9 @@ class FlowKernel(Kernel):
     def fits(shape: tuple[int, ...]) -> bool:
         """Whether transforms of that shape are among those of the loops."""
         return suits(shape[1]) and bool(factors(shape[0]))
+
+    def axes_per_scenario(self, state: Tensor, coefficients: Tables) -> list[int | None]:
+        return tables_per_scenario(state, coefficients)
 
     def run(self, state: Tensor, inputs: Tree, coefficients: Tables, steps: int, first: int) -> Tensor:
         from dpcontrol.kernels.loops.spectral_flow import run

@@ -12,7 +12,7 @@ from torch import Tensor
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.native import chunks, held, in_threads, rows
 from dpcontrol.kernels.spectral import HalfSpectrum
-from dpcontrol.kernels.spectral_exponential import Stages, Tables
+from dpcontrol.kernels.spectral_exponential import Stages, Tables, tables_per_scenario
 from dpcontrol.kernels.spectral_loops import TABLES, imaginary, listed, plan, real, shared, structure
 from dpcontrol.tree import Tree
 
@@ -36,6 +36,9 @@ class RowKernel(Kernel):
 
     transforms: HalfSpectrum
     stages: Stages
+
+    def axes_per_scenario(self, state: Tensor, coefficients: Tables) -> list[int | None]:
+        return tables_per_scenario(state, coefficients)
 
     def run(self, state: Tensor, inputs: Tree, coefficients: Tables, steps: int, first: int) -> Tensor:
         from dpcontrol.kernels.loops.spectral_rows import run

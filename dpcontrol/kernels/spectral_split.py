@@ -36,6 +36,12 @@ class SplitStepKernel(Kernel):
 
     shares: tuple[float, ...]
 
+    def axes_per_scenario(self, state: Tensor, coefficients: Mapping[str, Any]) -> list[int | None]:
+        # a row of dipoles belongs to a control, not to a scenario
+        kept = {**coefficients, "dipoles": None}
+        own = {id(leaf) for leaf in tree.split_tensors(kept)[0]}
+        return [2 if id(leaf) in own else None for leaf in tree.split_tensors(coefficients)[0]]
+
     def run(
         self, state: Tensor, inputs: Tree, coefficients: Mapping[str, Any], steps: int, first: int
     ) -> Tensor:

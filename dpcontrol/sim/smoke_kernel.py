@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpcontrol import tree
 from dpcontrol.kernels import Pulled, StepKernel, Wanted
 from dpcontrol.sim.base import Value, align
 from dpcontrol.sim.carried import Parts, carried, carried_back
@@ -45,6 +46,14 @@ class SmokeKernel(StepKernel):
     names: tuple[str, ...]
     marker_scheme: str
     velocity_scheme: str
+
+    def axes_per_scenario(self, state: State, coefficients: Mapping[str, Any]) -> list[int | None]:
+        solver = [None] * len(tree.split_tensors(coefficients["solver"])[0])
+        fields = [
+            1 if leaf.ndim < 2 else 1 + len(self.grid.cells)  # a number, or a field
+            for leaf in (coefficients["lift"], coefficients["inflow"])
+        ]
+        return [*fields, *solver]
 
     def step(self, state: State, row: Tree, coefficients: Mapping[str, Any], k: int) -> dict[str, Tensor]:
         velocity, centred, travelled = self._travelled(state)
@@ -126,6 +135,9 @@ class StirringKernel(StepKernel):
     grid: Grid
     dt: float
     scheme: str
+
+    def axes_per_scenario(self, state: State, coefficients: Any) -> list[int | None]:
+        return [None] * len(tree.split_tensors(coefficients)[0])
 
     def step(self, state: State, row: Tree, coefficients: Any, k: int) -> dict[str, Tensor]:
         velocity, travelled = self._travelled(row[0])
