@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from dpcontrol.problem import Parameters as Parameters
     from dpcontrol.problem import Policy as Policy
     from dpcontrol.problem import Problem as Problem
+    from dpcontrol.problem import ProcessNoise as ProcessNoise
     from dpcontrol.problem import Scenarios as Scenarios
+    from dpcontrol.problem import Separately as Separately
     from dpcontrol.problem import StudentT as StudentT
     from dpcontrol.problem import closing as closing
     from dpcontrol.problem import control_problem as control_problem
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import gradient_growth as gradient_growth
     from dpcontrol.problem import inference_problem as inference_problem
     from dpcontrol.problem import misfit as misfit
+    from dpcontrol.problem import observe as observe
     from dpcontrol.problem import penalty as penalty
     from dpcontrol.problem import plan_gradient as plan_gradient
     from dpcontrol.problem import reach as reach
@@ -77,7 +80,9 @@ ROOMS = {
         "Parameters",
         "Policy",
         "Problem",
+        "ProcessNoise",
         "Scenarios",
+        "Separately",
         "StudentT",
         "closing",
         "control_problem",
@@ -88,6 +93,7 @@ ROOMS = {
         "gradient_growth",
         "inference_problem",
         "misfit",
+        "observe",
         "penalty",
         "plan_gradient",
         "reach",

@@ -82,6 +82,7 @@ class Ledger:
 
     best_x: Tensor
     best: Tensor
+    best_density: float = float("-inf")
     counts: Counts = field(default_factory=Counts)
     history: History = field(default_factory=History)
     answers: list[Record] = field(default_factory=list)

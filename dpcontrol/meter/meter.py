@@ -18,8 +18,10 @@ from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.engine.gradients import GradientMode
+from dpcontrol.meter import rows
 from dpcontrol.meter.budget import Budget, BudgetSpent, History, Ledger, Progress, Stopped, TargetReached
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.predicting import measurements
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.results import Counts, UsageError
 from dpcontrol.store import Journal, Record, checksum
@@ -156,6 +158,76 @@ class Meter:
 
         return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]
 
+    # -- questions about a posterior: rows are chains, particles, ensemble members ---------------------------------
+
+    def log_densities(self, x: Tensor) -> Tensor:
+        """Posterior log-densities ``(rows,)`` of free numbers ``(rows, dimension)``, up to a constant.
+
+        ``-inf`` where the system fails, which is counted. The best point is the one of the highest density so far.
+        """
+
+        def compute() -> list[Tensor]:
+            with torch.no_grad():
+                return [self._each_row(self._log_density, x)]
+
+        return self._densities("densities", x, compute, sweeps=0)[0]
+
+    def log_likelihoods(self, x: Tensor) -> Tensor:
+        """Log-likelihoods ``(rows,)`` of the data; ``-inf`` where the system fails. Charged like a density."""
+
+        def compute() -> list[Tensor]:
+            with torch.no_grad():
+                return [self._each_row(self._log_density, x)]
+
+        return self._densities("densities", x, compute, sweeps=0)[1]
+
+    def log_densities_and_gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`log_densities` and their gradients ``(rows, dimension)``; ``-inf`` and zero where one is not finite."""
+
+        def compute() -> list[Tensor]:
+            point = x.detach().requires_grad_()
+            found = self._each_row(self._log_density, point)
+            gradient = torch.autograd.grad(found[:, 1].sum(), point)[0]
+            return [found.detach(), gradient]
+
+        densities, _, gradients = self._densities("slopes", x, compute, sweeps=1)
+        return densities, torch.where(torch.isfinite(densities)[:, None], gradients, 0.0)
+
+    def predictions(self, x: Tensor) -> Tensor:
+        """Predicted measurements ``(rows, entries)``, in one flat order; NaN where the system fails."""
+
+        def compute() -> list[Tensor]:
+            with torch.no_grad():
+                return [self._each_row(lambda row: rows.flat_predictions(self.problem, self._free(row)), x)]
+
+        return self._answer("predictions", x, self._joint_rows(x), compute, self._price(len(x), 0))[0][0]
+
+    def fisher_roots(self, x: Tensor) -> Tensor:
+        """``J (entries, dimension)`` at a point ``(1, dimension)``, with ``J^T J`` the expected Fisher information.
+
+        That is the Gauss-Newton Hessian of the misfit in free numbers. Each tangent is charged as a run, each cotangent
+        as a gradient.
+        """
+        entries = sum(int((~torch.isnan(data)).sum()) for data in measurements(self.problem))
+        price = self._price(1, 0)
+        forward = self.dimension <= 2 * entries
+        many = self._price(self.dimension, 0) if forward else self._price(entries, 1)
+
+        def compute() -> list[Tensor]:
+            return [rows.jacobian_of_fisher_roots(self.problem, self._template, x[0], forward=forward)]
+
+        return self._answer("roots", x, self._joint_rows(x), compute, price + many)[0][0]
+
+    def prior_hessian(self, x: Tensor) -> Tensor:
+        """Minus the Hessian ``(dimension, dimension)`` of the prior's log-density in free numbers; costs nothing."""
+        return rows.prior_hessian(self.problem, self._template, x.reshape(-1))
+
+    def charge(self, counts: Counts) -> None:
+        """Book what was spent elsewhere, in a worker process say."""
+        self.ledger.counts = self.counts + counts
+
+    # -- questions about samples of scenarios ------------------------------------------------------------------------
+
     def sampled_gradient(
         self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -252,14 +324,29 @@ class Meter:
         if self.problem.separate:
             whole = len(which) == self.instances and bool((which == torch.arange(self.instances)).all())
             return self.problem.loss(self.trees(x), None if whole else which)
-        if len(x) > 1 and self._vectorises(x):
-            return torch.func.vmap(self._joint_loss)(x)
-        return torch.stack([self._joint_loss(row) for row in x])
+        return self._each_row(self._joint_loss, x)
 
     def _joint_loss(self, row: Tensor) -> Tensor:
         return self.problem.loss(self.trees(row[None])).mean()
 
-    def _vectorises(self, x: Tensor) -> bool:
+    def _log_density(self, row: Tensor) -> Tensor:
+        return rows.log_density_of(self.problem, self._free(row))
+
+    def _free(self, row: Tensor) -> Tree:
+        return tree.unravel(row, self._template)
+
+    def _joint_rows(self, x: Tensor) -> Tensor:
+        if self._batch:
+            raise ValueError("a posterior is one search: pose the problem with joint=True")
+        return self._rows(x, torch.zeros(len(x), dtype=torch.long))
+
+    def _each_row(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A function of one candidate, of all of them: as one batch where its steps allow that."""
+        if len(x) > 1 and self._vectorises(function, x):
+            return torch.func.vmap(function)(x)
+        return torch.stack([function(row) for row in x])
+
+    def _vectorises(self, function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
         """Whether several candidates of a joint problem can be one batch; found out once, with two of them.
 
         A step that looks at its numbers (``.item()``, ``if x > 0``) cannot be vectorised; it is run row by row.
@@ -267,9 +354,9 @@ class Meter:
         ledger = self.ledger
         if ledger.vectorises is None:
             two = x[:2].detach()
-            expected = torch.stack([self._joint_loss(row) for row in two])
+            expected = torch.stack([function(row) for row in two])
             try:
-                found = torch.func.vmap(self._joint_loss)(two)
+                found = torch.func.vmap(function)(two)
             except (RuntimeError, TypeError, NotImplementedError, ValueError, AssertionError):
                 ledger.vectorises = False
             else:
@@ -294,19 +381,44 @@ class Meter:
         steps: int | None = None,
     ) -> list[Tensor]:
         price = self._price(len(which), sweeps) if steps is None else Counts(steps, 0)
+        answer, finite = self._answer(kind, x, which, compute, price)
+        answer[0] = torch.where(finite, answer[0], torch.full_like(answer[0], float("inf")))
+        if kind != "products":
+            self._note(x, which, answer[0])
+        return answer
+
+    def _densities(
+        self, kind: str, x: Tensor, compute: Callable[[], list[Tensor]], *, sweeps: int
+    ) -> tuple[Tensor, ...]:
+        """Log-densities and log-likelihoods, each ``(rows,)``, and what else was computed; the best row is noted."""
+        answer, finite = self._answer(kind, x, self._joint_rows(x), compute, self._price(len(x), sweeps))
+        both = torch.where(finite[:, None], answer[0], torch.full_like(answer[0], float("-inf")))
+        likelihoods, densities = both.unbind(1)
+        top = int(densities.argmax())
+        if densities[top] > self.ledger.best_density:
+            self.ledger.best_density = float(densities[top])
+            row = x[top : top + 1].detach()
+            with torch.no_grad():
+                cost = -(likelihoods[top] + self.problem.log_prior(self.trees(row)))
+            loss = cost[None] / self.problem.scenarios.count
+        else:
+            row, loss = self.best_x, self.best
+        self._note(row, torch.zeros(1, dtype=torch.long), loss)
+        return densities, likelihoods, *answer[1:]
+
+    def _answer(
+        self, kind: str, x: Tensor, which: Tensor, compute: Callable[[], list[Tensor]], price: Counts
+    ) -> tuple[list[Tensor], Tensor]:
+        """The answer, computed or from the journal, paid for; and which of its rows are finite."""
         self._stop_if_spent(price)
         answer = self._from_log(kind, x, which) or self._computed(kind, x, which, compute)
         finite = torch.stack([torch.isfinite(a).reshape(len(a), -1).all(1) for a in answer]).all(0)
         failures = int((~finite).sum())
-        if failures:
-            if kind != "observed":
-                row = int(torch.nonzero(~finite)[-1])
-                self.ledger.failed = x[row : row + 1].detach().clone(), int(which[row])
-            answer[0] = torch.where(finite, answer[0], torch.full_like(answer[0], float("inf")))
+        if failures and kind not in ("observed", "roots"):
+            row = int(torch.nonzero(~finite)[-1])
+            self.ledger.failed = x[row : row + 1].detach().clone(), int(which[row])
         self.ledger.counts = self.counts + replace(price, failures=failures)
-        if kind != "products":
-            self._note(x, which, answer[0])
-        return answer
+        return answer, finite
 
     def _computed(
         self, kind: str, x: Tensor, which: Tensor, compute: Callable[[], list[Tensor]]
@@ -381,6 +493,7 @@ class Meter:
             "counts": counts,
             "history": {name: list(column) for name, column in self.ledger.history.columns().items()},
             "best": self.best.clone(),
+            "best_density": self.ledger.best_density,
             "best_x": self.best_x.clone(),
             "seconds": self.seconds,
             "failed": None if self.ledger.failed is None else list(self.ledger.failed),
@@ -391,6 +504,7 @@ class Meter:
         self.ledger.history = History(**packed["history"])
         self.ledger.best = packed["best"].to(self.best)
         self.ledger.best_x = packed["best_x"].to(self.best_x)
+        self.ledger.best_density = packed["best_density"]
         if packed["failed"] is not None:
             self.ledger.failed = packed["failed"][0].to(self.best_x), packed["failed"][1]
         self.ledger.seconds_before, self.ledger.began = packed["seconds"], time.perf_counter()

@@ -7,10 +7,27 @@ from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
+from dpcontrol.problem.observation import Observation, observe
 from dpcontrol.problem.planning import GradientPlan, plan_gradient
+from dpcontrol.problem.predicting import (
+    draw_prior,
+    pointwise_log_likelihood,
+    predictions,
+    replicate,
+    with_measurements,
+)
+from dpcontrol.problem.prior import Prior, Separately
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
-from dpcontrol.problem.slots import ControlSequence, InitialState, ObservationScale, Parameters, Policy
+from dpcontrol.problem.sites import from_sites, sites
+from dpcontrol.problem.slots import (
+    ControlSequence,
+    InitialState,
+    ObservationScale,
+    Parameters,
+    Policy,
+    ProcessNoise,
+)
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
 from dpcontrol.problem.unknown import Unknown
 from dpcontrol.results import UsageError
@@ -24,12 +41,16 @@ __all__ = [
     "GradientPlan",
     "InitialState",
     "LogNormal",
+    "Observation",
     "ObservationScale",
     "Origin",
     "Parameters",
     "Policy",
+    "Prior",
     "Problem",
+    "ProcessNoise",
     "Scenarios",
+    "Separately",
     "StudentT",
     "Unknown",
     "UsageError",
@@ -39,15 +60,23 @@ __all__ = [
     "control_problem",
     "correction_problem",
     "cost",
+    "draw_prior",
     "effort",
     "fold",
+    "from_sites",
     "gradient_growth",
     "inference_problem",
     "misfit",
+    "observe",
     "penalty",
     "plan_gradient",
+    "pointwise_log_likelihood",
+    "predictions",
     "reach",
+    "replicate",
     "reset",
     "scene_generator",
+    "sites",
     "track",
+    "with_measurements",
 ]

@@ -37,6 +37,7 @@ class View(enum.Enum):
     EXACT_GRADIENT = "an exact gradient"
     RESIDUALS = "residuals (an objective that is a sum of squares)"
     LOG_DENSITY = "a log-density (a prior)"
+    WHITE_PRIOR = "a prior that is Gaussian in some coordinates"
     ACTING = "a control that acts step by step"
     BASELINES = "simple laws of its own (baselines=...)"
     DISTRIBUTION = "a distribution of scenarios to draw from"
@@ -64,6 +65,9 @@ class Problem:
 
     ``z``, what is sought, is a dict: slot name -> tree (see :mod:`dpcontrol.problem.unknown` for its layout). Losses
     are per scenario, ``(scenarios,)``.
+
+    ``joint`` treats all scenarios as one search even where they share nothing: a posterior is a density of everything.
+    ``truth`` (name -> value) and ``reference_posterior`` (name -> mean and standard deviation) are for reports only.
     """
 
     name: str
@@ -85,6 +89,9 @@ class Problem:
     differentiable: bool = True
     origin: Origin | None = None
     description: str = ""
+    joint: bool = False
+    truth: Mapping[str, Any] | None = None
+    reference_posterior: Mapping[str, Any] | None = None
 
     # -- sizes ---------------------------------------------------------------------------------------------------
 
@@ -96,7 +103,7 @@ class Problem:
     @property
     def separate(self) -> bool:
         """Whether every scenario is a problem of its own."""
-        return self.unknown.separate
+        return self.unknown.separate and not self.joint
 
     def pose(self) -> Pose:
         """What the slots of the unknown may know of this problem."""
@@ -127,6 +134,7 @@ class Problem:
             View.EXACT_GRADIENT: self.differentiable and self.gradient.exact,
             View.RESIDUALS: self.prior is None and folds.is_sum_of_squares(self.objective),
             View.LOG_DENSITY: self.prior is not None,
+            View.WHITE_PRIOR: self.prior is not None and self.prior.white,
             View.ACTING: acting and self.horizon > 0,
             View.BASELINES: bool(self.baselines) and acting,
             View.DISTRIBUTION: self.scenarios.sampler is not None,
@@ -139,6 +147,17 @@ class Problem:
         bounded = self.unknown.limits(self.pose()) is not None
         found = {Demand.BOUNDS: bounded, Demand.CONSTRAINTS: bool(self.constraint_functions)}
         return frozenset(demand for demand, there in found.items() if there)
+
+    @property
+    def belief(self) -> Prior:
+        """The prior.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if self.prior is None:
+            raise UsageError(f"{self.name} has no prior: pose it with inference_problem(..., prior=...).")
+        return self.prior
 
     # -- views -------------------------------------------------------------------------------------------------------
 
@@ -181,7 +200,7 @@ class Problem:
 
     def log_prior(self, z: Mapping[str, Tree]) -> Tensor:
         """Log-density of the prior with respect to natural numbers, a scalar."""
-        return self._prior().log_density(z)
+        return self.belief.log_density(z)
 
     def log_density(self, free: Mapping[str, Tree], *, jacobian: bool = True) -> Tensor:
         """Log-density of the posterior up to a constant at *free* numbers, a scalar.
@@ -190,8 +209,8 @@ class Problem:
         ones, whose maximum is the usual estimate.
         """
         z = self.unknown.natural(free)
-        value = self.log_likelihood(z) + self.log_prior(z)
-        return value + self._prior().log_jacobian(free, z) if jacobian else value
+        likelihood = self.log_likelihood(z)
+        return likelihood + (self.belief.log_density_free(free, z) if jacobian else self.log_prior(z))
 
     def constraints(self, z: Mapping[str, Tree]) -> Tensor:
         """Values ``(scenarios, entries)`` that must not be positive."""
@@ -259,11 +278,6 @@ class Problem:
 
     def _with_prior(self, loss: Tensor, z: Mapping[str, Tree]) -> Tensor:
         return loss if self.prior is None else loss - self.prior.log_density(z) / len(loss)
-
-    def _prior(self) -> Prior:
-        if self.prior is None:
-            raise UsageError(f"{self.name} has no prior: pose it with inference_problem(..., prior=...).")
-        return self.prior
 
 
 def _means(samples: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

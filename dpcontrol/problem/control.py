@@ -92,7 +92,8 @@ def control_problem(
     if gradient is not None and not isinstance(gradient, GradientMode):
         raise UsageError(f"gradient must be a gradient mode such as Full(); found {gradient!r}.")
     values = dict(parameters or {}) if not isinstance(system, FunctionSimulator) else {}
-    if isinstance(system, FunctionSimulator) and "noise" in system.keywords and "noise" not in cast.data:
+    given_noise = "noise" in cast.data or "noise" in slots.names
+    if isinstance(system, FunctionSimulator) and "noise" in system.keywords and not given_noise:
         raise UsageError(
             "the step function takes noise, and none was given: draw it beforehand and pass it as "
             "scenarios={'noise': tensor (scenarios, horizon, ...)}."
@@ -118,6 +119,10 @@ def control_problem(
         gradient=gradient or Full(),
         differentiable=system.differentiable,
     )
+    if "noise" in slots.names and problem.free_steps < problem.horizon:
+        raise UsageError(
+            "a closing condition takes the last step, whose noise cannot be sought: use reach(...)."
+        )
     if problem.free_steps < 1 and "control" in slots.names:
         raise UsageError(f"a control needs at least one free step; horizon {steps} leaves none: lengthen it.")
     probe(problem)

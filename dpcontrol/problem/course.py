@@ -34,8 +34,8 @@ class Course:
 
     def constants(self) -> Tree:
         """The tensors that every step sees, as a tree: loops take them as explicit arguments."""
-        # controls enter a loop row by row; as a constant their gradient would be a whole sequence at every step
-        sought = {name: value for name, value in self.frame.z.items() if name != "control"}
+        # controls and noise enter row by row; as constants their gradient would be a whole sequence at every step
+        sought = {name: value for name, value in self.frame.z.items() if name not in ("control", "noise")}
         return self.coefficients, dict(self.frame.scenario), sought
 
     def with_constants(self, constants: Tree) -> Course:

@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
+from dpcontrol import tree
 from dpcontrol.problem.base import Problem
-from dpcontrol.problem.control import control_problem
-from dpcontrol.problem.noise import NoiseModel
-from dpcontrol.problem.prior import Prior, median_or_mean
-from dpcontrol.problem.slots import InitialState, ObservationScale, Parameters
-from dpcontrol.problem.terms import misfit
+from dpcontrol.problem.believed import SortedPriors, sort_priors
+from dpcontrol.problem.control import as_simulator, checked_state, control_problem
+from dpcontrol.problem.objective import Objective
+from dpcontrol.problem.observation import Observation
+from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.unknown import Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
+from dpcontrol.sim.function import wanted_keywords
+from dpcontrol.sim.starting import StartsFrom
 from dpcontrol.tree import Tree
 
 
@@ -22,26 +27,41 @@ def inference_problem(
     simulator: Simulator | Callable[..., Tree],
     *,
     data: Any,
-    initial_state: Tree,
+    observation: Observation | Sequence[Observation],
+    initial_state: Tree | Callable[[Mapping[str, Tensor]], Tree],
     horizon: int,
     prior: Mapping[str, Any] | None = None,
-    noise: NoiseModel | None = None,
-    observation: Callable[[Tree], Tree] | None = None,
-    steps: Sequence[int] | None = None,
     unknown: Slot | Sequence[Slot] | None = None,
+    start: Mapping[str, Any] | None = None,
+    truth: Mapping[str, Any] | None = None,
+    reference_posterior: Mapping[str, Any] | None = None,
+    name: str | None = None,
     **rest: Any,
 ) -> Problem:
-    r"""Pose an inference task: ``p(z | data) ~ p(data | z) p(z)``, or, without a prior, maximum likelihood.
+    r"""Pose an inference task: ``p(z | data) ~ p(data | z) p(z)``, or, without a prior, an estimation.
+
+    What has a prior is sought, all of it at once: physical parameters, initial states, forcing fields, the noise that
+    drives a stochastic system, scales of the measurement noise. Experiments are scenarios: what is sought is shared by
+    all of them, unless its prior is ``Separately(density)`` (initial states and process noise always belong to one).
 
     Args:
-        simulator, initial_state, horizon, rest: as in :func:`~dpcontrol.problem.control.control_problem`.
-        data: measurements ``(rows, scenarios, ...)`` or ``(rows, ...)``, one row per entry of ``steps``.
-        prior: name -> ``torch.distributions`` or Pyro density. Names of the simulator's parameters, ``initial_state``,
-            and otherwise names of the noise model's unknown scales. What has a prior is sought, on its support.
-        noise: density of a measurement around its prediction; without it (and without prior) least squares.
-        observation: from a state ``(scenarios, ...)`` to a prediction; the whole state by default.
-        steps: the steps at which the rows of ``data`` were taken; all by default.
-        unknown: what is sought instead, without a prior.
+        simulator: as in :func:`~dpcontrol.problem.control.control_problem`.
+        data: measurements ``(rows, scenarios, ...)`` or ``(rows, ...)``, one row per step that was observed; NaN marks
+            an entry that was not measured. One for each observation where there are several.
+        observation: how they were taken, :func:`~dpcontrol.problem.observation.observe`; or several.
+        initial_state: leaves ``(scenarios, ...)``. Where it has a prior only its shape counts. A function
+            ``initial_state(parameters)`` makes it of the parameters, its own ones included (an amplitude, say): it
+            returns leaves ``(scenarios, ...)``, or ``(1, ...)`` where all scenarios are alike.
+        horizon: number of steps (0 for a steady system).
+        prior: name -> density, a ``torch.distributions`` or Pyro one, ``TruncatedNormal(...)``, ``GaussianField(...)``,
+            or ``Separately(density)``. A name is that of a parameter, ``initial_state``, ``initial_state.PART`` of a
+            state that is a dict, ``noise`` (each step's), or an unknown scale of a noise model. A scalar density of something
+            with more entries is that of each of them.
+        unknown: what is sought instead, without a prior: slots such as ``Parameters("viscosity", low=0.0)``.
+        start: name -> where searches start, instead of the centre of the prior.
+        truth: name -> the true value where it is known, for reports; no strategy sees it.
+        reference_posterior: name -> ``(mean, standard deviation)`` of a published or exact posterior, for reports.
+        name, rest: as in :func:`~dpcontrol.problem.control.control_problem`.
 
     Raises:
         UsageError: one sentence, before any work.
@@ -50,54 +70,82 @@ def inference_problem(
         raise UsageError(
             "inference needs either prior={name: density}, or unknown=... for estimation without a prior."
         )
-    if prior is not None and noise is None:
-        raise UsageError(
-            "a posterior needs the density of the measurements: pass noise=Gaussian(scale), say."
-        )
-    objective = misfit(data, noise, steps=steps, of=observation)
-    sought = _slots(simulator, prior, rest.get("parameters")) if prior is not None else unknown
+    observations, measured = _paired(observation, data)
+    values = dict(rest.pop("parameters", None) or {})
+    if prior is None:
+        sought, slots = None, unknown
+        system = as_simulator(simulator, values)
+    else:
+        sought = sort_priors(prior, start or {}, observations)
+        values = {**_centres_of_function(simulator, sought), **values}
+        system = as_simulator(simulator, values)
+    if callable(initial_state):
+        own = {} if sought is None else sought.unknown_to(system)
+        system = StartsFrom(system, initial_state, own)
+        initial_state = system.template(_count(rest.get("scenarios")), values)
+    state = checked_state(initial_state)
+    if sought is not None:
+        sought.refuse_strangers(system)
+        state = sought.started(state)
+        slots = sought.slots(system, state, values)
     problem = control_problem(
-        simulator,
-        initial_state=initial_state,
+        system,
+        initial_state=state,
         horizon=horizon,
-        objective=objective,
-        unknown=sought,
-        observation=observation,
+        objective=_total(
+            [each.misfit(part, system.dt) for each, part in zip(observations, measured, strict=True)]
+        ),
+        parameters=values,
+        unknown=slots,
+        name=name or _name_of(simulator),
         **rest,
     )
-    if prior is None:
+    problem = replace(problem, truth=truth, reference_posterior=reference_posterior)
+    if sought is None:
         return problem
-    belief = Prior(_keys(problem, prior))
-    return replace(problem, prior=belief, unknown=Unknown(problem.unknown.slots, belief.transforms()))
+    belief = sought.belief()
+    return replace(problem, prior=belief, unknown=Unknown(problem.unknown.slots, belief.transforms))
 
 
-def _slots(simulator: Any, prior: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> list[Slot]:
-    for name, density in prior.items():
-        if not callable(getattr(density, "log_prob", None)):
-            raise UsageError(
-                f"prior {name} must be a density with log_prob, such as torch.distributions.Normal(0, 1)."
-            )
-    own = set(simulator.parameters if isinstance(simulator, Simulator) else parameters or {})
-    named = [name for name in prior if name in own]
-    scales = [name for name in prior if name not in own and name != "initial_state"]
-    slots: list[Slot] = []
-    if named:
-        slots.append(Parameters(*named, start={name: median_or_mean(prior[name]) for name in named}))
-    if "initial_state" in prior:
-        slots.append(InitialState())
-    if scales:
-        slots.append(ObservationScale({name: median_or_mean(prior[name]) for name in scales}))
-    return slots
+def _paired(
+    observation: Observation | Sequence[Observation], data: Any
+) -> tuple[list[Observation], list[Any]]:
+    """Observations and what was measured by each."""
+    if isinstance(observation, Observation):
+        return [observation], [data]
+    if not isinstance(observation, list | tuple) or not all(
+        isinstance(each, Observation) for each in observation
+    ):
+        raise UsageError(
+            f"observation must be made by observe(sensor, noise=...), or be a list of such; found {observation!r}."
+        )
+    if not isinstance(data, list | tuple) or len(data) != len(observation):
+        raise UsageError(
+            f"{len(observation)} observations need a list of as many data; found {type(data).__name__}."
+        )
+    return list(observation), list(data)
 
 
-def _keys(problem: Problem, prior: Mapping[str, Any]) -> dict[str, Any]:
-    """Densities by where their numbers stand in ``z``."""
-    keys = {}
-    for slot in problem.unknown.slots:
-        if isinstance(slot, InitialState):
-            keys["initial_state"] = prior["initial_state"]
-        elif isinstance(slot, Parameters):
-            keys.update({f"parameters.{name}": prior[name] for name in slot.names})
-        elif isinstance(slot, ObservationScale):
-            keys.update({f"observation.{name}": prior[name] for name in slot.start})
-    return keys
+def _total(terms: list[Objective]) -> Objective:
+    found = terms[0]
+    for term in terms[1:]:
+        found = found + term
+    return found
+
+
+def _centres_of_function(simulator: Any, sought: SortedPriors) -> dict[str, Any]:
+    """A user's function names no parameters: what has a prior is one."""
+    if isinstance(simulator, Simulator) or "parameters" not in wanted_keywords(simulator):
+        return {}
+    return {name: sought.centre_of(name, density.shape) for name, density in sought.named.items()}
+
+
+def _count(scenarios: Any) -> int:
+    """How many scenarios the further data speak of; 1 without such data."""
+    data = scenarios.data if isinstance(scenarios, Scenarios) else scenarios or {}
+    leaves = tree.leaves(dict(data))
+    return len(leaves[0]) if leaves else 1
+
+
+def _name_of(simulator: Any) -> str:
+    return getattr(simulator, "__name__", None) or type(simulator).__name__

@@ -268,7 +268,13 @@ def _identity(value: Any) -> Any:
 
 
 def lift(
-    setting: Setting, value: Any, template: Tree, wanted: str, *, rows: int | None = None
+    setting: Setting,
+    value: Any,
+    template: Tree,
+    wanted: str,
+    *,
+    rows: int | None = None,
+    missing: bool = False,
 ) -> tuple[str, Data]:
     """Move a term's tensors into per-scenario data under a free name.
 
@@ -277,6 +283,7 @@ def lift(
             ``rows``, in a trajectory's layout ``(rows, [scenarios,] ...)``.
         template: what it will be compared with, leaves ``(scenarios, ...)``.
         wanted: the name to use if it is free.
+        missing: whether an entry may be NaN: it was not measured.
     """
     if isinstance(value, str):
         if value not in setting.names:
@@ -295,10 +302,12 @@ def lift(
     lead = 0 if rows is None else 1
     shared = all(leaf.ndim <= like.ndim - 1 + lead for leaf, like in _pairs(tensors, template))
     lifted = tree.map(lambda leaf, like: _with_scenarios(leaf, like, wanted, rows), tensors, template)
-    if not all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(lifted)):
-        raise UsageError(
-            f"{wanted} has entries that are not finite: clean the data, or leave out those steps."
-        )
+    for leaf in tree.leaves(lifted):
+        if not bool((torch.isfinite(leaf) | (torch.isnan(leaf) & missing)).all()):
+            raise UsageError(
+                f"{wanted} has entries that are not finite: clean the data, or leave out those steps (with a noise "
+                "model NaN marks what was not measured)."
+            )
     name = wanted
     while name in setting.names:
         name += "_"

@@ -68,7 +68,7 @@ def open_problem(
     course, position = courses.open_course(
         simulator, problem.objective, problem.parameters, inputs, Frame(data, z)
     )
-    return course, position, inputs, data
+    return course, position, inputs, data if inputs.noise is None else {**data, "noise": inputs.noise}
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class InitialState(Slot):
         low, high: bounds, numbers, the same for every entry.
         scale: typical magnitude; a quarter of the distance between the bounds, or 1, by default.
         shared: one initial state for all scenarios instead of one each.
+        parts: of a state that is a dict, the entries that are sought; the others stay as they were given.
     """
 
     low: float | None = None
@@ -94,13 +95,23 @@ class InitialState(Slot):
     _: KW_ONLY
     scale: float | None = None
     shared: bool = False
+    parts: tuple[str, ...] = ()
     name: str = field(default="initial_state", init=False)
 
     def __post_init__(self) -> None:
         _check_bounds("InitialState", self.low, self.high)
 
     def _template(self, pose: Pose) -> Tree:
-        return tree.map(lambda leaf: leaf[0], pose.state) if self.shared else pose.state
+        state = pose.state
+        if self.parts:
+            missing = sorted(set(self.parts) - set(state if isinstance(state, Mapping) else ()))
+            if missing:
+                raise UsageError(
+                    f"the state has no part {', '.join(missing)}; it is {tree.describe(state)}: name entries of a "
+                    "state that is a dict."
+                )
+            state = {part: state[part] for part in self.parts}
+        return tree.map(lambda leaf: leaf[0], state) if self.shared else state
 
     def guess(self, pose: Pose) -> Tree:
         return tree.map(
@@ -123,7 +134,7 @@ class InitialState(Slot):
         if self.shared:
             count = len(tree.leaves(inputs.initial_state)[0])
             value = tree.map(lambda leaf: leaf.expand(count, *leaf.shape), value)
-        return replace(inputs, initial_state=value)
+        return replace(inputs, initial_state={**inputs.initial_state, **value} if self.parts else value)
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,7 @@ class Parameters(Slot):
         scale: dict name -> typical magnitude; by default a quarter of the distance between the bounds, or the size of
             the start guess.
         shared: one value for all scenarios (default), or one each: leaves ``(scenarios, ...)``.
+        name: the slot's own, where a problem seeks some parameters that are shared and some that are not.
     """
 
     names: tuple[str, ...]
@@ -149,11 +161,13 @@ class Parameters(Slot):
 
     def __init__(self, *names: str, **fields: Any) -> None:
         object.__setattr__(self, "names", names)
-        defaults: dict[str, Any] = {"low": None, "high": None, "start": {}, "scale": {}, "shared": True}
+        defaults: dict[str, Any] = {
+            "low": None, "high": None, "start": {}, "scale": {}, "shared": True, "name": "parameters"
+        }  # fmt: skip
         unknown = sorted(set(fields) - set(defaults))
         if unknown:
             raise UsageError(f"Parameters takes names and {sorted(defaults)}; found {unknown}.")
-        for key, value in {**defaults, **fields, "name": "parameters"}.items():
+        for key, value in {**defaults, **fields}.items():
             object.__setattr__(self, key, value)
         if not names or not all(isinstance(name, str) for name in names):
             raise UsageError(
@@ -206,6 +220,31 @@ class Parameters(Slot):
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
         return replace(inputs, parameters={**inputs.parameters, **value})
+
+
+@dataclass(frozen=True)
+class ProcessNoise(Slot):
+    """The noise that drives a stochastic system, ``z["noise"]``: ``(scenarios, horizon, *shape)``; weak constraint.
+
+    Args:
+        shape: shape of the noise of one step of one scenario.
+        scale: typical magnitude.
+    """
+
+    shape: tuple[int, ...]
+    _: KW_ONLY
+    scale: float = 1.0
+    shared: bool = field(default=False, init=False)
+    name: str = field(default="noise", init=False)
+
+    def guess(self, pose: Pose) -> Tree:
+        return torch.zeros(pose.count, pose.horizon, *self.shape, dtype=pose.dtype, device=pose.device)
+
+    def magnitude(self, pose: Pose) -> Tree:
+        return torch.full_like(self.guess(pose), self.scale)
+
+    def place(self, value: Tree, inputs: Inputs) -> Inputs:
+        return replace(inputs, noise=value)
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ class Misfit(Term):
     at_once: bool = False
 
     def bind(self, setting: Setting) -> tuple[Term, Data]:
-        name, data = _lift_rows(setting, self.data, self.steps, self.of)
+        name, data = _lift_rows(setting, self.data, self.steps, self.of, missing=True)
         return Misfit(name, self.noise, self.steps, self.of), data
 
     def settled(self, paths: Sequence[Path], frame: Frame) -> Term:
@@ -374,13 +374,15 @@ def _row(steps: tuple[int, ...] | None, k: int) -> int | None:
     return steps.index(k) if k in steps else None
 
 
-def _lift_rows(setting: Setting, data: Any, steps: tuple[int, ...] | None, of: Selector) -> tuple[str, Data]:
+def _lift_rows(
+    setting: Setting, data: Any, steps: tuple[int, ...] | None, of: Selector, *, missing: bool = False
+) -> tuple[str, Data]:
     if steps is not None and max(steps) > setting.horizon:
         raise UsageError(
             f"steps go to {max(steps)}, but the horizon is {setting.horizon}: lengthen the horizon."
         )
     rows = setting.horizon + 1 if steps is None else len(steps)
-    return lift(setting, data, of(setting.state), "data", rows=rows)
+    return lift(setting, data, of(setting.state), "data", rows=rows, missing=missing)
 
 
 __all__ = ["closing", "cost", "effort", "fold", "misfit", "penalty", "reach", "track"]

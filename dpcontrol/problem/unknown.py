@@ -35,11 +35,13 @@ class Pose:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a rollout takes in. ``controls`` are ``(scenarios, horizon, ...)``; a ``law`` acts instead of them."""
+    """What a rollout takes in. ``controls`` and ``noise`` are ``(scenarios, horizon, ...)``; a ``law`` acts instead of
+    controls, and ``noise=None`` leaves that of the scenarios."""
 
     initial_state: Tree
     parameters: Mapping[str, Tree] = field(default_factory=dict)
     controls: Tree = None
+    noise: Tree = None
     law: Law | None = None
 
 
@@ -95,8 +97,9 @@ class Unknown:
         return {slot.name: slot.guess(pose) for slot in self.slots}
 
     def magnitude(self, pose: Pose) -> dict[str, Tree]:
-        """Typical magnitudes, shaped like the start guess."""
-        return {slot.name: slot.magnitude(pose) for slot in self.slots}
+        """Typical magnitudes of changes in *free* numbers, shaped like the start guess; 1 behind a transform."""
+        natural = {slot.name: slot.magnitude(pose) for slot in self.slots}
+        return self._apply(natural, lambda _, leaf: torch.ones_like(leaf))
 
     def limits(self, pose: Pose) -> tuple[dict[str, Tree], dict[str, Tree]] | None:
         """Lower and upper bounds shaped like the start guess (infinite where there are none), or ``None``."""
