@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import Problem as Problem
     from dpcontrol.problem import ProcessNoise as ProcessNoise
     from dpcontrol.problem import Scenarios as Scenarios
+    from dpcontrol.problem import TruncatedNormal as TruncatedNormal
     from dpcontrol.problem import Separately as Separately
     from dpcontrol.problem import StudentT as StudentT
     from dpcontrol.problem import closing as closing
@@ -82,6 +83,7 @@ ROOMS = {
         "Problem",
         "ProcessNoise",
         "Scenarios",
+        "TruncatedNormal",
         "Separately",
         "StudentT",
         "closing",

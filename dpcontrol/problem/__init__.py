@@ -4,6 +4,7 @@ from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.correction import correction_problem
+from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
@@ -50,6 +51,7 @@ __all__ = [
     "Problem",
     "ProcessNoise",
     "Scenarios",
+    "TruncatedNormal",
     "Separately",
     "StudentT",
     "Unknown",

@@ -1,0 +1,348 @@
+r"""White numbers: maps under which standard normal noise becomes a given density.
+
+A search or a sampler that moves white numbers ``w`` sees every prior as the same round hill, ``log p = -|w|^2 / 2``:
+whatever the units, the bounds, the correlations and the number of cells.
+
+==========================================  =====================================================================
+density                                     natural numbers of white ones
+==========================================  =====================================================================
+``Normal``, ``MultivariateNormal``          ``loc + scale w``, ``loc + L w`` with the Cholesky factor ``L``
+``LogNormal``, other transformed densities  the transforms after the white map of the base, if they are bijective
+``Independent``                             the white map of the base
+``Uniform``, ``TruncatedNormal``,           ``F^-1(Phi(w))``: their quantile at the normal's probability,
+``HalfNormal``, ``Exponential``,            taken in the nearer tail, so that all digits hold for ``|w|`` far
+``Laplace``, ``Gumbel``, ``Cauchy``,        beyond 8, where ``1 - Phi`` is below rounding
+``HalfCauchy``
+others (``Gamma``, ``Beta``, ...)           none: no quantile that is accurate and differentiable
+==========================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributions as torch_distributions
+from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to, constraints
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    IndependentTransform,
+    Transform,
+)
+
+from dpcontrol.problem.densities import TruncatedNormal
+from dpcontrol.problem.normal_tails import from_log_tails, interior, log_ndtr, log_phi, ndtr
+from dpcontrol.results import UsageError
+
+Map = Callable[[Tensor], Tensor]
+
+
+def white_transform(density: Distribution) -> Transform | None:
+    """The map from white numbers to the density's own, or ``None`` where there is none (see the table above).
+
+    Its ``log_abs_det_jacobian(w, x)`` is ``log phi(w) - log p(x)``, summed over the dimensions of an event.
+    """
+    if isinstance(density, Independent):
+        base = white_transform(density.base_dist)
+        return None if base is None else IndependentTransform(base, density.reinterpreted_batch_ndims)
+    for kind, make in _MAPS.items():
+        if isinstance(density, kind):
+            return make(density)
+    if isinstance(density, TransformedDistribution):
+        return _transformed(density)
+    return None
+
+
+def free_transform(density: Distribution) -> Transform:
+    """The map from free numbers to the density's support: the white one, where there is one.
+
+    Raises:
+        UsageError: for densities of whole numbers and others that no smooth map reaches.
+    """
+    white = white_transform(density)
+    if white is not None:
+        return white
+    try:
+        return biject_to(density.support)
+    except NotImplementedError:
+        raise UsageError(
+            f"a {type(density).__name__} cannot be sought: no smooth map leads from free numbers to its support "
+            f"{density.support}; use a continuous density."
+        ) from None
+
+
+def draw(density: Distribution, generator: torch.Generator, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    """Draws from a density, ``sample_shape + batch_shape + event_shape``, by an explicit generator.
+
+    Global generators are left as they were.
+    """
+    white = white_transform(density)
+    like = parameter(density)
+    if white is not None:
+        shape = white.inverse_shape(torch.Size(sample_shape) + density.batch_shape + density.event_shape)
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device)
+        with torch.no_grad():
+            return white(noise.to(like.device))
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+        torch.manual_seed(seed)
+        return density.sample(torch.Size(sample_shape))
+
+
+def unvalidated(density: Distribution) -> Distribution:
+    """The same density without checks of its arguments, which ``torch.func.vmap`` cannot see through."""
+    bare = copy.copy(density)
+    bare._validate_args = False
+    if isinstance(bare, (Independent, TransformedDistribution)):
+        bare.base_dist = unvalidated(bare.base_dist)
+    return bare
+
+
+def parameter(density: Distribution) -> Tensor:
+    """One of a density's parameters, for its dtype and device."""
+    while isinstance(density, (Independent, TransformedDistribution)):
+        density = density.base_dist
+    found = [getattr(density, name) for name in density.arg_constraints]
+    return next((entry for entry in found if isinstance(entry, Tensor)), torch.zeros(()))
+
+
+class ThroughNormal(Transform):
+    """``x = F^-1(Phi(w))`` entry by entry, with the derivative ``phi(w) / p(x)`` to any order.
+
+    Args:
+        density: ``p``.
+        forward: ``w -> x``, accurate in both tails; need not be differentiable.
+        backward: ``x -> w``, its inverse.
+    """
+
+    bijective = True
+    sign = 1
+    domain = constraints.real
+
+    def __init__(self, density: Distribution, forward: Map, backward: Map, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.density = unvalidated(density)
+        self.forward, self.backward = forward, backward
+
+    @property
+    def codomain(self) -> Any:  # type: ignore[override]
+        """The density's support."""
+        return self.density.support
+
+    def with_cache(self, cache_size: int = 1) -> ThroughNormal:
+        """The same map, with or without torch's cache of the last pair."""
+        return ThroughNormal(self.density, self.forward, self.backward, cache_size)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return _Forward.apply(x, self)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return _Backward.apply(y, self)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """``log phi(x) - log p(y)``, entry by entry."""
+        return log_phi(x) - self.density.log_prob(y)
+
+
+class _Forward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(w: Tensor, through: ThroughNormal) -> Tensor:
+        return through.forward(w)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
+        ctx.through = inputs[1]
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        w, x = ctx.saved_tensors
+        return gradients[0] * torch.exp(ctx.through.log_abs_det_jacobian(w, x)), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        w, x = ctx.saved_tensors
+        return tangents[0] * torch.exp(ctx.through.log_abs_det_jacobian(w, x))
+
+
+class _Backward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, through: ThroughNormal) -> Tensor:
+        return through.backward(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
+        ctx.through = inputs[1]
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x, w = ctx.saved_tensors
+        return gradients[0] * torch.exp(-ctx.through.log_abs_det_jacobian(w, x)), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        x, w = ctx.saved_tensors
+        return tangents[0] * torch.exp(-ctx.through.log_abs_det_jacobian(w, x))
+
+
+class Factored(Transform):
+    """``x = loc + L w`` with a lower triangular ``L``."""
+
+    bijective = True
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+
+    def __init__(self, loc: Tensor, factor: Tensor, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.loc, self.factor = loc, factor
+
+    def with_cache(self, cache_size: int = 1) -> Factored:
+        """The same map, with or without torch's cache of the last pair."""
+        return Factored(self.loc, self.factor, cache_size)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.loc + (self.factor.to(x.dtype) @ x[..., None])[..., 0]
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        away = (y - self.loc)[..., None]
+        return torch.linalg.solve_triangular(self.factor.to(away.dtype), away, upper=False)[..., 0]
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """``log |det L|``."""
+        size = torch.diagonal(self.factor, dim1=-2, dim2=-1).abs().log().sum(-1)
+        return size + torch.zeros_like(x[..., 0])
+
+
+def _transformed(density: TransformedDistribution) -> Transform | None:
+    base = white_transform(density.base_dist)
+    if base is None or not all(transform.bijective for transform in density.transforms):
+        return None
+    return ComposeTransform([base, *density.transforms])
+
+
+def _normal(density: Any) -> Transform:
+    return AffineTransform(density.loc, density.scale)
+
+
+def _uniform(density: Any) -> Transform:
+    low, high, ndtri = density.low, density.high, torch.special.ndtri
+
+    def forward(w: Tensor) -> Tensor:
+        share = (high - low) * ndtr(-w.abs())
+        return interior(torch.where(w < 0, low + share, high - share), low, high)
+
+    def backward(x: Tensor) -> Tensor:
+        x = interior(x, low, high)
+        below, above = (x - low) / (high - low), (high - x) / (high - low)
+        w = ndtri(torch.minimum(below, above))
+        return torch.where(below < above, w, -w)
+
+    return ThroughNormal(density, forward, backward)
+
+
+def _half_normal(density: Any) -> Transform:
+    return _truncated(TruncatedNormal(0.0, density.scale, low=0.0, validate_args=False))
+
+
+def _truncated(density: TruncatedNormal) -> Transform:
+    return ThroughNormal(density, density.from_white, density.to_white)
+
+
+def _exponential(density: Any) -> Transform:
+    return ThroughNormal(
+        density,
+        lambda w: _positive(-log_ndtr(-w)) / density.rate,
+        lambda x: from_log_tails(_log1mexp(density.rate * x), -density.rate * x),
+    )
+
+
+def _laplace(density: Any) -> Transform:
+    def forward(w: Tensor) -> Tensor:
+        return density.loc - density.scale * torch.sign(w) * (log_ndtr(-w.abs()) + math.log(2))
+
+    def backward(x: Tensor) -> Tensor:
+        t = (x - density.loc) / density.scale
+        thin = -t.abs() - math.log(2)
+        thick = torch.log1p(-torch.exp(thin))
+        return from_log_tails(torch.where(t < 0, thin, thick), torch.where(t < 0, thick, thin))
+
+    return ThroughNormal(density, forward, backward)
+
+
+def _gumbel(density: Any) -> Transform:
+    def backward(x: Tensor) -> Tensor:
+        rate = torch.exp(-(x - density.loc) / density.scale)
+        return from_log_tails(-rate, _log1mexp(rate))
+
+    return ThroughNormal(
+        density,
+        lambda w: density.loc - density.scale * torch.log(_positive(-log_ndtr(w))),
+        backward,
+    )
+
+
+def _cauchy(density: Any) -> Transform:
+    def forward(w: Tensor) -> Tensor:
+        share = ndtr(-w.abs())
+        return density.loc + density.scale * torch.sign(w) / torch.tan(math.pi * share)
+
+    def backward(x: Tensor) -> Tensor:
+        t = (x - density.loc) / density.scale
+        return torch.sign(t) * -torch.special.ndtri(torch.atan(1 / t.abs()) / math.pi)
+
+    return ThroughNormal(density, forward, backward)
+
+
+def _half_cauchy(density: Any) -> Transform:
+    def forward(w: Tensor) -> Tensor:
+        angle = 0.5 * math.pi * ndtr(-w.abs())
+        return density.scale * torch.where(w < 0, torch.tan(angle), 1 / torch.tan(angle))
+
+    def backward(x: Tensor) -> Tensor:
+        t = x / density.scale
+        w = torch.special.ndtri(torch.atan(torch.minimum(t, 1 / t)) * (2 / math.pi))
+        return torch.where(t < 1, w, -w)
+
+    return ThroughNormal(density, forward, backward)
+
+
+def _positive(value: Tensor) -> Tensor:
+    return value.clamp(min=torch.finfo(value.dtype).tiny)
+
+
+def _log1mexp(value: Tensor) -> Tensor:
+    """``log(1 - exp(-value))`` of positive values, to all digits."""
+    small = value < math.log(2)
+    return torch.where(
+        small,
+        torch.log(-torch.expm1(-torch.where(small, value, 1.0))),
+        torch.log1p(-torch.exp(-torch.where(small, 1.0, value))),
+    )
+
+
+# Half-normals and Gumbels are transformed densities in torch, by maps that fold or lose digits: asked first.
+_MAPS: dict[type[Distribution], Callable[[Any], Transform]] = {
+    torch_distributions.Normal: _normal,
+    torch_distributions.MultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
+    torch_distributions.LowRankMultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
+    torch_distributions.Uniform: _uniform,
+    TruncatedNormal: _truncated,
+    torch_distributions.HalfNormal: _half_normal,
+    torch_distributions.Exponential: _exponential,
+    torch_distributions.Laplace: _laplace,
+    torch_distributions.Gumbel: _gumbel,
+    torch_distributions.Cauchy: _cauchy,
+    torch_distributions.HalfCauchy: _half_cauchy,
+}
