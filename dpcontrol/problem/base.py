@@ -277,7 +277,10 @@ class Problem:
         return replace(self, scenarios=scenarios)
 
     def _with_prior(self, loss: Tensor, z: Mapping[str, Tree]) -> Tensor:
-        return loss if self.prior is None else loss - self.prior.log_density(z) / len(loss)
+        if self.prior is None:
+            return loss
+        own = frozenset(slot.name for slot in self.unknown.slots if not slot.shared)
+        return loss - self.prior.split(z, len(loss), own)
 
 
 def _means(samples: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

@@ -53,6 +53,18 @@ class Prior:
             total = total + density.log_prob(_part(z, key)).sum()
         return total
 
+    def split(self, z: Mapping[str, Tree], scenarios: int, own: frozenset[str]) -> Tensor:
+        """:meth:`log_density` as a sum over scenarios, ``(scenarios,)``.
+
+        What belongs to one scenario (slots ``own``, with a scenario axis) counts there, the rest in equal shares.
+        """
+        total: Any = 0.0
+        for key, density in self.densities.items():
+            found = density.log_prob(_part(z, key))
+            separate = key.partition(".")[0] in own
+            total = total + (found.reshape(scenarios, -1).sum(1) if separate else found.sum() / scenarios)
+        return total
+
     def log_density_free(self, free: Mapping[str, Tree], natural: Mapping[str, Tree]) -> Tensor:
         """The log-density of the prior with respect to the free numbers, a scalar."""
         if self.white:
