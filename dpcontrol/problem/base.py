@@ -19,6 +19,7 @@ from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence, Policy
+from dpcontrol.problem.terms import Misfit
 from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
@@ -36,6 +37,7 @@ class View(enum.Enum):
     GRADIENT = "a gradient"
     EXACT_GRADIENT = "an exact gradient"
     RESIDUALS = "residuals (an objective that is a sum of squares)"
+    CURVATURE = "a sum of squares or the density of measurements (for their Gauss-Newton matrix)"
     LOG_DENSITY = "a log-density (a prior)"
     WHITE_PRIOR = "a prior that is Gaussian in some coordinates"
     ACTING = "a control that acts step by step"
@@ -128,11 +130,14 @@ class Problem:
     def offers(self) -> frozenset[View]:
         """The views that exist for this problem."""
         acting = len(self.unknown.slots) == 1 and isinstance(self.unknown.slots[0], (ControlSequence, Policy))
+        squares = self.prior is None and folds.is_sum_of_squares(self.objective)
+        measured = all(isinstance(term, Misfit) for _, term in self.objective.terms)
         found = {
             View.LOSS: True,
             View.GRADIENT: self.differentiable,
             View.EXACT_GRADIENT: self.differentiable and self.gradient.exact,
-            View.RESIDUALS: self.prior is None and folds.is_sum_of_squares(self.objective),
+            View.RESIDUALS: squares,
+            View.CURVATURE: squares or measured,
             View.LOG_DENSITY: self.prior is not None,
             View.WHITE_PRIOR: self.prior is not None and self.prior.white,
             View.ACTING: acting and self.horizon > 0,
