@@ -8,6 +8,7 @@ density                                     natural numbers of white ones
 ==========================================  =====================================================================
 ``Normal``, ``MultivariateNormal``          ``loc + scale w``, ``loc + L w`` with the Cholesky factor ``L``
 ``LogNormal``, other transformed densities  the transforms after the white map of the base, if they are bijective
+``GaussianField``                           amplitudes of its modes, by a fast transform
 ``Independent``                             the white map of the base
 ``Uniform``, ``TruncatedNormal``,           ``F^-1(Phi(w))``: their quantile at the normal's probability,
 ``HalfNormal``, ``Exponential``,            taken in the nearer tail, so that all digits hold for ``|w|`` far
@@ -36,6 +37,7 @@ from torch.distributions.transforms import (
 )
 
 from dpcontrol.problem.densities import TruncatedNormal
+from dpcontrol.problem.fields import FieldTransform, GaussianField
 from dpcontrol.problem.normal_tails import from_log_tails, interior, log_ndtr, log_phi, ndtr
 from dpcontrol.results import UsageError
 
@@ -337,6 +339,7 @@ _MAPS: dict[type[Distribution], Callable[[Any], Transform]] = {
     torch_distributions.Normal: _normal,
     torch_distributions.MultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
     torch_distributions.LowRankMultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
+    GaussianField: FieldTransform,
     torch_distributions.Uniform: _uniform,
     TruncatedNormal: _truncated,
     torch_distributions.HalfNormal: _half_normal,

@@ -1,0 +1,335 @@
+"""Gaussian random fields on the cells of a box, as densities: transforms instead of covariance matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.transforms import Transform
+
+from dpcontrol import tree
+from dpcontrol.linalg.poisson import Sides, poisson
+from dpcontrol.linalg.poisson import Transform as Basis
+from dpcontrol.problem.normal_tails import HALF_LOG_2PI
+from dpcontrol.results import UsageError
+
+Boundary = Sides | tuple[Sides, ...]
+
+
+class GaussianField(Distribution):
+    r"""A stationary Gaussian random field ``x`` at the cell centres of a box, of Matern or squared-exponential kind.
+
+    .. math:: \left(\frac{2 \nu}{\ell^2} - \Delta\right)^{(\nu + d/2)/2} (x - m) = c\, sd\, W, \qquad
+              \mathrm{cov}(r) = sd^2 \frac{2^{1-\nu}}{\Gamma(\nu)} \rho^\nu K_\nu(\rho), \quad
+              \rho = \sqrt{2 \nu} \frac{r}{\ell}
+
+    with white noise ``W``: the covariance is that in free space, ``exp(-r / l)`` for ``nu = 1/2``, ``(1 + rho)
+    exp(-rho)`` for ``nu = 3/2``, ``exp(-r^2 / 2 l^2)`` in the limit. In a box it is that of the equation with the
+    given boundaries, that is, of its images:
+
+    - ``"periodic"``: the sum over the periods. The standard deviation is ``sd`` everywhere, exactly.
+    - ``"neumann"``, no slope at the wall, and ``"dirichlet"``, ``x = m`` on it: the field is ``sqrt(2)`` times the
+      even (odd) part of a periodic field of standard deviation ``sd`` on the doubled box. At a distance ``s`` from the
+      wall the variance is ``sd^2 (1 + rho(2 s))`` (``-``), with the correlation ``rho`` of that field: ``sd^2`` from
+      about a length scale on, twice as much (nothing) on the wall. :attr:`stddev` tells it in each cell.
+
+    The values in the cells are those of one field on the continuum: its modes are sampled with all their aliases, so
+    that the statistics at a place are the same on any mesh, to rounding, and what is inferred in white numbers needs
+    no more iterations on a finer one. White numbers are the amplitudes of modes (Fourier or cosines) in units of their
+    standard deviations. Everything costs one fast transform; no matrix over cells is formed.
+
+    Variances of modes are kept above ``eps^(3/4) sd^2``, ``2e-12 sd^2`` in float64: smoother fields than that cannot be
+    whitened.
+
+    Args:
+        sizes: number of cells along each of up to three axes, the event shape.
+        lengths: of the box along each axis, in a unit of length.
+        mean: ``m``, a number or a tensor of the grid's shape, in the unit of ``x``. If it is a tensor, dtype and device
+            are its own, float64 otherwise; fields of another dtype are computed in this one.
+        sd: standard deviation, likewise.
+        length_scale: ``l``, a length, or one for each axis.
+        smoothness: ``nu``; the field has derivatives of orders below ``nu``. ``math.inf`` is squared-exponential.
+        boundary: of all axes, or a tuple with an entry for each; an entry may be a pair of ``"neumann"`` and
+            ``"dirichlet"`` for the left and the right wall.
+
+    Raises:
+        UsageError: for sizes, scales or boundaries that make no field.
+
+    Source: F. Lindgren, H. Rue, J. Lindstroem, "An explicit link between Gaussian fields and Gaussian Markov random
+    fields: the stochastic partial differential equation approach", J. R. Stat. Soc. B 73 (2011) 423, eqs. (1)-(2); here
+    with the eigenfunctions of the box instead of finite elements.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "sd": constraints.positive}
+    has_rsample = True
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        lengths: Sequence[float],
+        *,
+        mean: float | Tensor = 0.0,
+        sd: float | Tensor = 1.0,
+        length_scale: float | Sequence[float],
+        smoothness: float = 1.5,
+        boundary: Boundary = "periodic",
+    ) -> None:
+        sizes, lengths = tuple(sizes), tuple(lengths)
+        _require(sizes, lengths, smoothness)
+        scales = _per_axis(length_scale, len(sizes), "length_scale")
+        sides = _sides(boundary, len(sizes))
+        like = mean if isinstance(mean, Tensor) else torch.zeros((), dtype=torch.float64)
+        self.loc, self.sd = tree.to(mean, dtype=like.dtype), tree.to(sd, dtype=like.dtype, device=like.device)
+        if not bool((self.sd > 0).all()):
+            raise UsageError(f"the standard deviation of a field must be positive; found sd={sd}.")
+        for name, value in (("mean", self.loc), ("sd", self.sd)):
+            if value.shape not in ((), sizes):
+                raise UsageError(
+                    f"{name} is a number or a tensor of the grid's shape {sizes}; found {tuple(value.shape)}."
+                )
+        spacing = [length / n for length, n in zip(lengths, sizes, strict=True)]
+        self.basis = poisson(sizes, spacing, sides, dtype=like.dtype, device=like.device).transforms
+        # wave numbers in units of the one whose wave length is a cell
+        ratios = [2 * math.pi * scale / h for scale, h in zip(scales, spacing, strict=True)]
+        orders = [_orders(n, side) for n, side in zip(sizes, sides, strict=True)]
+        periods = [n if side == "periodic" else 2 * n for n, side in zip(sizes, sides, strict=True)]
+        variances = _spectrum(orders, ratios, periods, smoothness)
+        self.mode_variances = variances + torch.finfo(like.dtype).eps ** 0.75
+        self.root = self.mode_variances.sqrt().to(like)
+        self.sides = sides
+        super().__init__(Size(), Size(sizes), validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """All fields."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def unwhiten(self, white: Tensor) -> Tensor:
+        """The field ``(..., *sizes)`` of white numbers of the same shape; differentiable, linear."""
+        self._require(white)
+        modes = white.to(self.root) * self.root
+        return (self.loc + self.sd * _Rotation.apply(modes, self.basis, False)).to(white.dtype)
+
+    def whiten(self, field: Tensor) -> Tensor:
+        """White numbers ``(..., *sizes)`` of a field of the same shape, the inverse of :meth:`unwhiten`."""
+        self._require(field)
+        modes = _Rotation.apply((field.to(self.root) - self.loc) / self.sd, self.basis, True)
+        return (modes / self.root).to(field.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``log p`` of fields ``(..., *sizes)``, shape ``(...)``."""
+        axes = tuple(range(-len(self.event_shape), 0))
+        return -(0.5 * self.whiten(value).square() + HALF_LOG_2PI).sum(axes) - self.log_volume()
+
+    def log_volume(self) -> Tensor:
+        """``log |d field / d white|``, a scalar."""
+        return self.root.log().sum() + self.sd.log().expand(self.event_shape).sum()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws, by torch's global generator."""
+        shape = self._extended_shape(Size(sample_shape))
+        return self.unwhiten(torch.randn(shape, dtype=self.root.dtype, device=self.root.device))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> GaussianField:
+        """Independent fields of the same density."""
+        new: GaussianField = self._get_checked_instance(GaussianField, _instance)
+        new.loc, new.sd, new.basis, new.sides = self.loc, self.sd, self.basis, self.sides
+        new.mode_variances, new.root = self.mode_variances, self.root
+        Distribution.__init__(new, Size(batch_shape), self.event_shape, validate_args=False)
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """``m`` in all cells."""
+        return self.loc.expand(self._extended_shape())
+
+    @property
+    def variance(self) -> Tensor:
+        """In each cell; the boundary's part of it is told in the class's text."""
+        variance = self.mode_variances
+        for axis, (n, side) in enumerate(zip(self.event_shape, self.sides, strict=True)):
+            variance = _squared_modes(variance.movedim(axis, -1), n, side).movedim(-1, axis)
+        return (self.sd.square() * variance.to(self.root)).expand(self._extended_shape())
+
+    def _require(self, value: Tensor) -> None:
+        shape = tuple(value.shape[-len(self.event_shape) :])
+        if shape != tuple(self.event_shape):
+            raise UsageError(
+                f"this field lives on {tuple(self.event_shape)} cells; found a tensor of shape {tuple(value.shape)}."
+            )
+
+
+class FieldTransform(Transform):
+    """White numbers of a :class:`GaussianField` to its values."""
+
+    bijective = True
+
+    def __init__(self, field: GaussianField, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.field = field
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        """All fields."""
+        return self.field.support
+
+    @property
+    def codomain(self) -> Any:  # type: ignore[override]
+        """All fields."""
+        return self.field.support
+
+    def with_cache(self, cache_size: int = 1) -> FieldTransform:
+        """The same map, with or without torch's cache of the last pair."""
+        return FieldTransform(self.field, cache_size)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.field.unwhiten(x)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.field.whiten(y)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """A constant."""
+        return self.field.log_volume().expand(x.shape[: x.dim() - len(self.field.event_shape)])
+
+
+class _Rotation(torch.autograd.Function):
+    """The orthogonal transform from cells to modes, or back, along all axes; each is the other's adjoint."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, basis: tuple[Basis, ...], to_modes: bool) -> Tensor:
+        for axis, transform in zip(range(-len(basis), 0), basis, strict=True):
+            value = transform.forward(value, axis) if to_modes else transform.inverse(value, axis)
+        return value
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[Basis, ...], bool], output: Tensor) -> None:
+        _, ctx.basis, ctx.to_modes = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _Rotation.apply(gradients[0], ctx.basis, not ctx.to_modes), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return _Rotation.apply(tangents[0], ctx.basis, ctx.to_modes)
+
+
+def _orders(n: int, side: Sides) -> Tensor:
+    """Wave numbers of the rows of a basis, in units of the one whose wave length is a cell, up to one half."""
+    k = torch.arange(n, dtype=torch.float64)
+    if isinstance(side, str):
+        return torch.minimum(k, n - k) / n
+    left, right = side
+    order = k if left == "neumann" else n - k
+    return (order if left == right else order + (0.5 if left == "neumann" else -0.5)) / (2 * n)
+
+
+def _spectrum(orders: list[Tensor], ratios: list[float], periods: list[int], smoothness: float) -> Tensor:
+    r"""Variance of each mode of a field of unit standard deviation, aliases included.
+
+    The spectral density is a mixture of Gaussians, whose aliases are sums along each axis:
+
+    .. math:: (2 \nu + |\ell k|^2)^{-p} = \frac{1}{\Gamma(p)} \int_0^\infty t^{p-1} e^{-2 \nu t}
+              \prod_a e^{-t \ell_a^2 k_a^2} dt, \qquad p = \nu + d / 2
+
+    by the trapezoidal rule in ``log t``, which converges exponentially. All terms are positive, so that the smallest
+    variances have all their digits, too.
+    """
+    if math.isinf(smoothness):
+        nodes, log_weights = torch.full((1,), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    else:
+        p = smoothness + 0.5 * len(orders)
+        step = min(0.2, 0.5 / math.sqrt(p))
+        first = min(-2 * math.log(max(ratios)), -math.log(2 * smoothness)) - 38 / smoothness
+        last = math.log((p + 60) / smoothness)
+        s = torch.arange(first, last, step, dtype=torch.float64)
+        nodes = s.exp()
+        log_weights = p * s - 2 * smoothness * nodes
+    sums = [_aliased(nodes * ratio**2, order) for ratio, order in zip(ratios, orders, strict=True)]
+    whole = torch.ones_like(nodes)
+    for ratio, n in zip(ratios, periods, strict=True):
+        whole = whole * _aliased(nodes * ratio**2, _orders(n, "periodic")).mean(-1)
+    # divided before the exponential: with small nu the integrand spans many orders of magnitude
+    shares = torch.softmax(log_weights + whole.log(), 0) / whole
+    total = torch.zeros([len(order) for order in orders], dtype=torch.float64)
+    for some in torch.arange(len(nodes)).split(64):
+        last_axes = sums[-1][some]
+        for rows in reversed(sums[1:-1]):
+            last_axes = rows[some].reshape(len(some), -1, *(1,) * (last_axes.dim() - 1)) * last_axes[:, None]
+        if len(sums) == 1:
+            total = total + shares[some] @ last_axes
+        else:
+            total = total + torch.tensordot(sums[0][some] * shares[some, None], last_axes, dims=([0], [0]))
+    return total
+
+
+def _aliased(sharpness: Tensor, order: Tensor) -> Tensor:
+    r"""``\sum_m exp(-a (f + m)^2)`` for ``a`` ``(nodes,)`` and ``f`` ``(modes,)``, or its Poisson-summed twin."""
+    a, m = sharpness[:, None, None], torch.arange(-4, 5, dtype=torch.float64)
+    wide = a < math.pi
+    direct = torch.exp(-a * (order[:, None] + m).square()).sum(-1)
+    b = torch.where(wide, a, 1.0)
+    waves = torch.cos(2 * math.pi * m * order[:, None])
+    dual = (torch.sqrt(math.pi / b) * torch.exp(-((math.pi * m).square() / b)) * waves).sum(-1)
+    return torch.where(wide[..., 0], dual, direct)
+
+
+def _squared_modes(variances: Tensor, n: int, side: Sides) -> Tensor:
+    """Sum over modes (last axis) of variance times the squared mode, in each cell: cosines of twice the angle."""
+    if isinstance(side, str):  # the pair of modes of a wave number has the same squared sum everywhere
+        return variances.mean(-1, keepdim=True).expand(variances.shape)
+    left, right = side
+    sign = 1.0 if left == "neumann" else -1.0
+    orders = _orders(n, side) * 2 * n
+    weights = variances / n
+    if left == right:
+        weights = torch.where((orders == 0) | (orders == n), 0.5 * weights, weights)
+    phases = torch.outer(orders, torch.arange(n, dtype=torch.float64) + 0.5)
+    return weights @ (1 + sign * torch.cos(2 * math.pi / n * phases))
+
+
+def _require(sizes: tuple[int, ...], lengths: tuple[float, ...], smoothness: float) -> None:
+    if not 1 <= len(sizes) <= 3 or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise UsageError(
+            f"a field has one to three axes with a whole number of cells each; found sizes={sizes!r}."
+        )
+    if len(lengths) != len(sizes) or not all(math.isfinite(length) and length > 0 for length in lengths):
+        raise UsageError(
+            f"lengths needs one positive length for each of the {len(sizes)} axes; found {lengths!r}."
+        )
+    if not smoothness >= 0.05:
+        raise UsageError(
+            f"smoothness must be at least 0.05 (math.inf: squared-exponential); found {smoothness!r}."
+        )
+
+
+def _per_axis(value: float | Sequence[float], axes: int, name: str) -> tuple[float, ...]:
+    found = (float(value),) * axes if isinstance(value, (int, float)) else tuple(float(v) for v in value)
+    if len(found) != axes or not all(math.isfinite(entry) and entry > 0 for entry in found):
+        raise UsageError(
+            f"{name} must be a positive length, or one for each of the {axes} axes; found {value!r}."
+        )
+    return found
+
+
+def _sides(boundary: Boundary, axes: int) -> tuple[Sides, ...]:
+    kinds = ("neumann", "dirichlet")
+    given = (boundary,) * axes if isinstance(boundary, str) else tuple(boundary)
+    found = tuple((side, side) if isinstance(side, str) and side in kinds else side for side in given)
+    for side in found:
+        pair = isinstance(side, tuple) and len(side) == 2 and set(side) <= set(kinds)
+        if side != "periodic" and not pair:
+            raise UsageError(
+                f'boundary is "periodic", "neumann" or "dirichlet", or a tuple with an entry for each axis; '
+                f"found {boundary!r}."
+            )
+    if len(found) != axes:
+        raise UsageError(f"boundary needs one entry for each of the {axes} axes; found {boundary!r}.")
+    return found
