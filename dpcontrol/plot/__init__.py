@@ -3,6 +3,7 @@
 from dpcontrol.plot.fields import wanted_quantities
 from dpcontrol.plot.own import own_figure
 from dpcontrol.plot.page import Words, solution_figure
+from dpcontrol.plot.picture import state_picture
 from dpcontrol.plot.style import write
 
-__all__ = ["Words", "own_figure", "solution_figure", "wanted_quantities", "write"]
+__all__ = ["Words", "own_figure", "solution_figure", "state_picture", "wanted_quantities", "write"]

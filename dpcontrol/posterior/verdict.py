@@ -163,15 +163,17 @@ def _approximation(summary: Summary) -> Verdict:
         )
         return Verdict(headline, (), True, None)
     remedy = "Its means may hold, its sds and tails do not: sample with nuts, or use a richer family."
-    words = f"Pareto k {number(k, 2)} of the importance weights, above {PARETO}: the approximation misses much of the posterior"
+    words = (
+        f"Pareto k {number(k, 2)} of the importance weights, above {PARETO}: it misses much of the posterior"
+    )
     return Verdict(f"{told}.", (Trouble(words, remedy),), True, None)
 
 
 def _ensemble(summary: Summary) -> Verdict:
     headline = (
         f"An approximation, an ensemble of {counted(summary.chains * summary.draws, 'particle')}: exact for linear "
-        "models with Gaussian prior and noise in the limit of many particles only. Nothing was checked; small ensembles "
-        "tend to be too narrow."
+        "models with Gaussian prior and noise in the limit of many particles only. Nothing was checked; small "
+        "ensembles tend to be too narrow."
     )
     return Verdict(headline, (), True, None)
 

@@ -1,0 +1,79 @@
+"""A posterior as ArviZ's ``InferenceData``, which other programs read (as NetCDF, too)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dpcontrol.posterior.predictive import Predictions
+from dpcontrol.posterior.priors import prior_draws
+from dpcontrol.problem.predicting import misfits
+from dpcontrol.results import UsageError
+
+if TYPE_CHECKING:
+    from dpcontrol.posterior.posterior import Posterior
+
+# ArviZ's names of what samplers note
+NAMES = {
+    "log_density": "lp",
+    "divergent": "diverging",
+    "energy": "energy",
+    "accepted": "acceptance_rate",
+    "steps": "n_steps",
+}
+
+
+def to_arviz(posterior: Posterior, *, predictions: int, prior: int) -> Any:
+    """See :meth:`Posterior.to_arviz`.
+
+    Raises:
+        UsageError: if ArviZ is not installed.
+    """
+    arviz = _arviz()
+    draws = posterior.draws
+    groups: dict[str, Any] = {
+        "posterior": posterior.values,
+        "sample_stats": {
+            theirs: getattr(draws, ours).numpy()
+            for ours, theirs in NAMES.items()
+            if getattr(draws, ours) is not None
+        },
+        "attrs": {"problem": posterior.problem.name, "kind": draws.kind, "inference_library": "dpcontrol"},
+    }
+    if prior:
+        groups["prior"] = {
+            name: values[None] for name, values in prior_draws(posterior.problem, prior).items()
+        }
+    predicted = posterior.predict(max(1, predictions))
+    groups["observed_data"] = _named(predicted, [part.numpy() for part in predicted.measured])
+    if predictions:
+        replicated = [part.numpy()[None] for part in predicted.replicated]
+        groups["posterior_predictive"] = _named(predicted, replicated)
+        groups["log_likelihood"] = _named(predicted, _pointwise(posterior, predicted))
+    return arviz.from_dict(**groups)
+
+
+def _named(predicted: Predictions, parts: list[np.ndarray]) -> dict[str, np.ndarray]:
+    names = ["data"] if len(parts) == 1 else [f"data_{k + 1}" for k in range(len(parts))]
+    return dict(zip(names, parts, strict=True))
+
+
+def _pointwise(posterior: Posterior, predicted: Predictions) -> list[np.ndarray]:
+    """Log-density of each measurement under each draw, ``(1, draws, rows, scenarios, measurements)``."""
+    found: list[list[torch.Tensor]] = [[] for _ in predicted.measured]
+    for k, draw in enumerate(predicted.chosen):
+        z = posterior.natural(posterior.draws.flat()[draw])
+        terms = zip(misfits(posterior.problem), predicted.measured, predicted.predicted, found, strict=True)
+        for term, data, parts, place in terms:
+            place.append(term.noise.log_density(data, parts[k], z))
+    return [torch.stack(parts)[None].numpy() for parts in found]
+
+
+def _arviz() -> Any:
+    try:
+        return importlib.import_module("arviz")
+    except ModuleNotFoundError as error:
+        raise UsageError("ArviZ is not installed: pip install 'dpcontrol[bayes]'.") from error

@@ -1,0 +1,168 @@
+"""``Posterior``: draws with the problem that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dpcontrol import tree
+from dpcontrol.posterior.draws import Draws
+from dpcontrol.posterior.predictive import Predictions, predict
+from dpcontrol.posterior.summary import FEW, Summary, summarise
+from dpcontrol.posterior.verdict import Verdict, judge
+from dpcontrol.posterior.weights import pareto_shape
+from dpcontrol.problem.base import Problem
+from dpcontrol.problem.sites import sites
+from dpcontrol.results import UsageError
+
+if TYPE_CHECKING:
+    import arviz
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of a problem's posterior, in the problem's own words.
+
+    Sites are the names that the priors were given by: parameters (``viscosity``), ``initial_state``
+    (``initial_state.u`` of a state that is a dict), ``noise``, and unknown scales of the measurement noise; the same as
+    in ``pyro_model``.
+    A site of which every experiment has a value of its own begins with the axis of scenarios.
+    """
+
+    problem: Problem
+    draws: Draws
+
+    def __post_init__(self) -> None:
+        if self.problem.prior is None:
+            raise UsageError(
+                f"{self.problem.name} has no prior: pose it with inference_problem(..., prior=...)."
+            )
+        size = tree.size(self._template())
+        if size != self.draws.dimension:
+            raise UsageError(
+                f"{self.problem.name} seeks {size} numbers, but the draws have {self.draws.dimension}: pose the "
+                "problem as it was when they were drawn."
+            )
+
+    # -- numbers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """Natural numbers by site, ``(chains, draws, ...)``; computed at each call, so keep what you use often."""
+        return {name: _array(name, value) for name, value in sites(self.natural(self.draws.free)).items()}
+
+    def natural(self, free: torch.Tensor) -> dict[str, tree.Tree]:
+        """The tree ``z`` of free numbers ``(..., dimension)``: its leaves have the same leading axes."""
+        template = self._template()
+        with torch.no_grad():
+            return self.problem.unknown.natural(tree.unravel(free.to(tree.leaves(template)[0]), template))
+
+    def summary(self, *, few: int = FEW) -> Summary:
+        """Means, sds, quantiles and diagnostics of every site; a site with more than ``few`` entries is one row."""
+        return summarise(
+            self.draws,
+            self.values,
+            self.problem.simulator.state_names,
+            few=few,
+            weights_shape=self._weights_shape(),
+        )
+
+    def verdict(self) -> Verdict:
+        """Whether the draws can be relied on, in words, with a remedy for each trouble."""
+        return judge(self.summary())
+
+    def predict(self, count: int = 200, generator: torch.Generator | None = None) -> Predictions:
+        """Predictions and replicated data of ``count`` draws, evenly spaced over all chains.
+
+        Args:
+            count: how many draws; each is one rollout.
+            generator: of the noise of the replicated data.
+        """
+        if count < 1:
+            raise UsageError(f"count must be a number of draws, 1 or more; found {count!r}.")
+        flat = self.draws.flat()
+        chosen = torch.linspace(0, len(flat) - 1, min(count, len(flat)), dtype=torch.float64).round().long()
+        noise = torch.Generator().manual_seed(0) if generator is None else generator
+        return predict(self.problem, flat[chosen], self._template(), noise, chosen)
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Marginals and predictions on one page; written to ``path`` (PNG, PDF, SVG) if one is given."""
+        from dpcontrol import plot
+        from dpcontrol.posterior.pictures import overview
+
+        figure = overview(self)
+        if path is not None:
+            plot.write(figure, path)
+        return figure
+
+    def figures(self) -> dict[str, Any]:
+        """All figures by name: marginals, pairs, traces, predictions, and one for each field."""
+        from dpcontrol.posterior.pictures import figures
+
+        return figures(self)
+
+    # -- other programs ----------------------------------------------------------------------------------------------
+
+    def to_arviz(self, *, predictions: int = 200, prior: int = 500) -> arviz.InferenceData:
+        """Everything as ArviZ's ``InferenceData`` (extra ``bayes``).
+
+        Groups: posterior, sample_stats, observed_data, and, unless their counts are 0, posterior_predictive and
+        log_likelihood of so many draws of each posterior, and prior.
+        """
+        from dpcontrol.posterior.export import to_arviz
+
+        return to_arviz(self, predictions=predictions, prior=prior)
+
+    def to_netcdf(self, path: str | Path, **options: int) -> Path:
+        """Write :meth:`to_arviz` as a NetCDF file and return its path."""
+        target = Path(path)
+        self.to_arviz(**options).to_netcdf(str(target))
+        return target
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for a record: kind, sizes, worst diagnostics and the verdict."""
+        summary = self.summary()
+        verdict = judge(summary)
+        return {
+            "kind": summary.kind,
+            "chains": summary.chains,
+            "draws": summary.draws,
+            "rhat": summary.worst_rhat.value,
+            "ess_bulk": summary.worst_bulk.value,
+            "ess_tail": summary.worst_tail.value,
+            "divergences": summary.divergences,
+            "good": verdict.good,
+            "verdict": verdict.headline,
+            "warnings": [str(trouble) for trouble in verdict.troubles],
+        }
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _template(self) -> dict[str, tree.Tree]:
+        return self.problem.unknown.free(self.problem.start())
+
+    def _weights_shape(self) -> float | None:
+        if self.draws.log_proposal is None:
+            return None
+        return pareto_shape((self.draws.log_density - self.draws.log_proposal).numpy().ravel())
+
+
+def truths(problem: Problem) -> Mapping[str, np.ndarray]:
+    """The true values that a problem knows, by site."""
+    return {name: _array(name, value) for name, value in (problem.truth or {}).items()}
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return torch.as_tensor(value).detach().to("cpu", torch.float64).numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{name} is {tree.describe(value)}, not one tensor, so it cannot be a site of a posterior."
+        ) from error
