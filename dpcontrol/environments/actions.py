@@ -1,0 +1,73 @@
+"""Between the actions of an environment, numbers from -1 to 1, and the controls of a problem."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpcontrol.problem import ControlSequence, Problem
+from dpcontrol.problem.slots import Policy
+from dpcontrol.results import UsageError
+
+# how far an unbounded control reaches, in units of its scale: an environment's actions are bounded
+REACH = 4.0
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    r"""``control = middle + half * action``, with ``action`` in ``[-1, 1]``, flat.
+
+    Between two finite bounds the whole box is reached. Where a side is open the control reaches ``REACH`` times its
+    scale on both sides of zero, and is clipped at a bound that has no partner.
+    """
+
+    control: ControlSequence
+    middle: Tensor
+    half: Tensor
+
+    @property
+    def size(self) -> int:
+        """How many numbers an action has."""
+        return math.prod(self.control.sizes)
+
+    def to_control(self, actions: Tensor) -> Tensor:
+        """Controls ``(scenarios, *shape)`` of actions ``(scenarios, size)``, which are clipped to -1 and 1."""
+        flat = actions.to(self.middle).clamp(-1.0, 1.0)
+        return self.control.clip(self.middle + self.half * flat.reshape(len(flat), *self.control.sizes))
+
+
+def action_map(problem: Problem) -> ActionMap:
+    """The map of a problem that seeks one control sequence.
+
+    Raises:
+        UsageError: for any other problem.
+    """
+    slots = problem.unknown.slots
+    if len(slots) != 1 or not isinstance(slots[0], ControlSequence):
+        wanted = (
+            "the problem as it was before a policy was sought"
+            if isinstance(slots[0], Policy)
+            else "a control"
+        )
+        raise UsageError(
+            f"an environment acts by a control step by step, but {problem.name} seeks "
+            f"{', '.join(problem.unknown.names)}: give it {wanted}, control=ControlSequence(...)."
+        )
+    control, pose = slots[0], problem.pose()
+
+    def full(value: float | Tensor) -> Tensor:
+        found = torch.as_tensor(value, dtype=pose.dtype, device=pose.device)
+        return found.expand(control.sizes)
+
+    low, high = (
+        full(math.inf * sign if side is None else side)
+        for side, sign in ((control.low, -1.0), (control.high, 1.0))
+    )
+    boxed = torch.isfinite(low) & torch.isfinite(high)
+    reach = REACH * full(1.0 if control.scale is None else control.scale)
+    middle = torch.where(boxed, (torch.where(boxed, low, 0.0) + torch.where(boxed, high, 0.0)) / 2, 0.0)
+    half = torch.where(boxed, (torch.where(boxed, high, 0.0) - torch.where(boxed, low, 0.0)) / 2, reach)
+    return ActionMap(control, middle, half)

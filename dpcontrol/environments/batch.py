@@ -1,0 +1,110 @@
+"""Many episodes of a problem at once: every step of all of them is one tensor step of the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.environments.actions import ActionMap, action_map
+from dpcontrol.problem import Episode, Problem, advance, reset
+from dpcontrol.problem.observing import Observer, observer
+from dpcontrol.tree import Tree
+
+
+class Moved(NamedTuple):
+    """What a step of a batch came to, each ``(episodes, ...)``.
+
+    ``done`` is the end that belongs to the task: the horizon (time to go is observed), or a simulation that failed.
+    ``cut`` ends an episode from outside: another one of the batch failed, and all begin together.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    done: Tensor
+    cut: Tensor
+
+
+@dataclass
+class Batch:
+    """``count`` episodes in step with each other, on the plant.
+
+    Episodes begin in scenes drawn from the problem's distribution, or, where it has none, in its own scenarios in
+    random order. A step whose state or cost is not finite ends its episode with the reward ``-failure``, and cuts the
+    others.
+
+    Args:
+        problem: seeks one control sequence.
+        count: how many episodes run at once.
+        seed: of the scenes.
+        failure: what a failed simulation costs; by default ten times the loss of the start guess.
+    """
+
+    problem: Problem
+    count: int
+    seed: int = 0
+    failure: float | None = None
+
+    def __post_init__(self) -> None:
+        self.observer: Observer = observer(self.problem)
+        self.actions: ActionMap = action_map(self.problem)
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self._episode: Episode | None = None
+        with torch.no_grad():
+            if self.failure is None:
+                losses = self.problem.loss(self.problem.start())
+                self.failure = 10.0 * max(1.0, float(losses[torch.isfinite(losses)].mean().nan_to_num(1.0)))
+            self.inputs = int(self._see(reset(self.problem)).shape[1])
+
+    @property
+    def episode(self) -> Episode:
+        """Where the episodes stand."""
+        assert self._episode is not None, "reset the batch first"
+        return self._episode
+
+    @property
+    def state(self) -> Tree:
+        """The present states, leaves ``(episodes, ...)``."""
+        return self.episode.state
+
+    def reseed(self, seed: int) -> None:
+        """Begin the sequence of scenes again."""
+        self._generator.manual_seed(seed)
+
+    def reset(self, scenes: Tensor | None = None) -> Tensor:
+        """Begin episodes in new scenes, or in scenarios ``(episodes,)`` of the problem; observations."""
+        with torch.no_grad():
+            scenarios = self.problem.scenarios
+            if scenes is None and scenarios.sampler is not None:
+                drawn = scenarios.draw(self._generator, self.count)
+                self._episode = reset(self.problem.with_scenarios(drawn))
+            else:
+                if scenes is None:
+                    scenes = torch.randint(scenarios.count, (self.count,), generator=self._generator)
+                self._episode = reset(self.problem, scenes)
+            return self._see(self.episode)
+
+    def step(self, actions: Tensor) -> Moved:
+        """Act in all episodes, ``actions (episodes, size)`` in [-1, 1]."""
+        with torch.no_grad():
+            self._episode, reward = advance(self.episode, self.actions.to_control(actions))
+            seen = self._see(self.episode)
+            # the last observation of the horizon need not see what the reward has counted
+            fine = torch.isfinite(reward) & torch.isfinite(seen).all(1)
+            reward = torch.where(fine, reward, -float(self.failure or 0.0))
+            over = torch.full_like(fine, self.episode.done)
+            failed = not bool(fine.all())
+            return Moved(torch.where(fine[:, None], seen, 0.0), reward, over | ~fine, (fine & failed) & ~over)
+
+    def _see(self, episode: Episode) -> Tensor:
+        t = episode.position.k * episode.course.simulator.dt
+        return self.observer(episode.state, t, episode.scenario)
+
+
+def as_actions(batch: Batch, actions: object) -> Tensor:
+    """Actions of a foreign library as a tensor ``(episodes, size)`` on the batch's device."""
+    like = tree.leaves(batch.problem.scenarios.data["initial_state"])[0]
+    return torch.as_tensor(actions, dtype=like.dtype, device=like.device).reshape(batch.count, -1)

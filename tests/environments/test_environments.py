@@ -1,0 +1,165 @@
+"""Problems as environments: Gymnasium's own checker, Stable-Baselines3, and that rewards are the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import dpcontrol as dp
+from dpcontrol.environments import Batch, controller_of_sb3, gymnasium_env, vec_env
+
+pytest.importorskip("gymnasium")
+pytest.importorskip("stable_baselines3")
+import gymnasium
+from gymnasium.utils.env_checker import check_env as check_gymnasium
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as check_sb3
+from stable_baselines3.common.vec_env import VecNormalize
+
+F64 = torch.float64
+
+
+def drawn(generator, n):
+    return {
+        "initial_state": torch.randn(n, 2, generator=generator, dtype=F64),
+        "target": torch.randn(n, 2, generator=generator, dtype=F64),
+    }
+
+
+def moving(low=-2.0, high=2.0, **changed):
+    """Points that are pushed to a target."""
+    scenes = drawn(torch.Generator().manual_seed(3), 5)
+    asked = {
+        "initial_state": scenes.pop("initial_state"),
+        "horizon": 6,
+        "objective": dp.reach("target") + 1e-2 * dp.effort(),
+        "control": dp.ControlSequence(2, low, high),
+        "scenarios": dp.Scenarios(scenes, sampler=drawn),
+        "name": "moving",
+    }
+    return dp.control_problem(lambda x, u: x + 0.1 * u, **{**asked, **changed})
+
+
+# fields have no natural bounds, and the checkers would rather have some
+@pytest.mark.filterwarnings(
+    "ignore:.*Box observation space:UserWarning", "ignore:.*not having a spec:UserWarning"
+)
+@pytest.mark.parametrize("bounds", [(-2.0, 2.0), (None, None), (0.0, None)])
+def test_the_environment_passes_the_checkers_of_others(bounds):
+    env = gymnasium_env(moving(*bounds), render_mode="rgb_array")
+    check_gymnasium(env, skip_render_check=False)
+    check_sb3(env)
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.std() > 1
+
+
+@pytest.mark.filterwarnings("ignore:.*Box observation space:UserWarning")
+def test_problems_of_the_catalogue_are_registered_environments():
+    env = gymnasium.make(
+        "dpcontrol.registered:dpcontrol/burgers-v0", size="small", seed=1, render_mode="rgb_array"
+    )
+    check_gymnasium(env.unwrapped, skip_render_check=False)
+    assert env.spec.id == "dpcontrol/burgers-v0"
+    with pytest.raises(dp.UsageError, match="seeks"):
+        gymnasium.make("dpcontrol/burgers_reconstruction-v0", size="small")
+
+
+def test_an_episode_is_terminated_and_its_rewards_are_minus_the_loss():
+    problem = moving()
+    env = gymnasium_env(problem)
+    env.reset(seed=0, options={"scenario": 3})
+    generator, controls, total = np.random.default_rng(0), [], 0.0
+    for k in range(6):
+        action = generator.uniform(-1, 1, 2).astype(np.float32)
+        controls.append(torch.as_tensor(2.0 * action.astype(float)))
+        _, reward, terminated, truncated, info = env.step(action)
+        total += reward
+        assert not truncated and terminated == (k == 5)
+    loss = problem.loss({"control": torch.stack(controls)[None]}, torch.tensor([3]))
+    assert -total == pytest.approx(loss.item(), rel=1e-6)
+    assert info == {"failed": False, "loss": pytest.approx(loss.item(), rel=1e-6)}
+
+
+def test_a_seed_gives_the_same_scenes():
+    env = gymnasium_env(moving())
+    first = [env.reset(seed=7)[0], env.reset()[0]]
+    again = [env.reset(seed=7)[0], env.reset()[0]]
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_the_batch_rewards_what_the_problem_costs():
+    problem = moving()
+    batch = Batch(problem, 5)
+    batch.reset(torch.arange(5))
+    actions = torch.rand(6, 5, 2, dtype=F64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    total = sum(batch.step(row).reward for row in actions)
+    torch.testing.assert_close(-total, problem.loss({"control": 2 * actions.transpose(0, 1)}))
+
+
+def test_a_failed_simulation_ends_its_episode_and_cuts_the_others():
+    def step(x, u):
+        return x + 0.1 * torch.sqrt(u + 1.5)
+
+    problem = dp.control_problem(
+        step,
+        initial_state=torch.ones(2, 1, dtype=F64),
+        horizon=4,
+        objective=dp.reach(torch.zeros(1)),
+        control=dp.ControlSequence(1, -2.0, 2.0),
+    )
+    env = vec_env(problem, 3, failure=50.0)
+    env.reset()
+    seen, reward, done, infos = env.step(np.array([[0.0], [-1.0], [0.5]], np.float32))
+    assert done.all() and reward.tolist() == [0.0, -50.0, 0.0] and np.isfinite(seen).all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [True, False, True]
+
+
+def test_stable_baselines_learns_in_it_and_its_policy_is_a_controller():
+    problem = moving()
+    env = vec_env(problem, 32, seed=1)
+    options = {"n_steps": 24, "batch_size": 192, "n_epochs": 5, "learning_rate": 2e-3, "gamma": 1.0}
+    model = PPO("MlpPolicy", env, seed=0, device="cpu", **options)
+    before = problem.with_unknown(dp.Policy(controller_of_sb3(problem, model)))
+    untrained = before.loss(before.start()).mean()
+    model.learn(32 * 24 * 12)
+    asked = problem.with_unknown(dp.Policy(controller_of_sb3(problem, model)))
+    trained = asked.loss(asked.start()).mean()
+    assert trained < 0.6 * untrained
+    # the controller plays what the model predicts
+    batch = Batch(problem, 5)
+    seen = batch.reset(torch.arange(5))
+    total = torch.zeros(5, dtype=F64)
+    for _ in range(6):
+        action, _ = model.predict(seen.float().numpy(), deterministic=True)
+        moved = batch.step(torch.as_tensor(action))
+        seen, total = moved.observation, total + moved.reward
+    torch.testing.assert_close(-total.mean(), trained, rtol=1e-5, atol=1e-6)
+
+
+def test_wrappers_of_stable_baselines_fit():
+    env = VecNormalize(vec_env(moving(), 4, seed=0))
+    env.seed(3)
+    first = env.venv.reset()
+    env.seed(3)
+    assert np.array_equal(first, env.venv.reset())
+    for _ in range(13):
+        seen, _, _, _ = env.step(np.zeros((4, 2), np.float32))
+    assert np.isfinite(seen).all()
+
+
+def test_a_problem_without_actions_is_refused():
+    def drift(x, u):
+        return 0.9 * x
+
+    problem = dp.control_problem(
+        drift,
+        initial_state=torch.ones(1, 2),
+        horizon=3,
+        objective=dp.reach(torch.zeros(2)),
+        unknown=dp.InitialState(),
+    )
+    with pytest.raises(dp.UsageError, match="seeks initial_state"):
+        gymnasium_env(problem)
