@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from dpcontrol.engine import TruncatedBPTT as TruncatedBPTT
     from dpcontrol.engine import rollout as rollout
     from dpcontrol.meter import Budget as Budget
+    from dpcontrol.problem import Component as Component
     from dpcontrol.problem import ControlSequence as ControlSequence
     from dpcontrol.problem import Gaussian as Gaussian
+    from dpcontrol.problem import GaussianField as GaussianField
     from dpcontrol.problem import InitialState as InitialState
     from dpcontrol.problem import LogNormal as LogNormal
+    from dpcontrol.problem import Mask as Mask
+    from dpcontrol.problem import Modes as Modes
     from dpcontrol.problem import ObservationScale as ObservationScale
     from dpcontrol.problem import Parameters as Parameters
+    from dpcontrol.problem import Points as Points
     from dpcontrol.problem import Policy as Policy
     from dpcontrol.problem import Problem as Problem
     from dpcontrol.problem import ProcessNoise as ProcessNoise
     from dpcontrol.problem import Scenarios as Scenarios
-    from dpcontrol.problem import TruncatedNormal as TruncatedNormal
     from dpcontrol.problem import Separately as Separately
     from dpcontrol.problem import StudentT as StudentT
+    from dpcontrol.problem import TruncatedNormal as TruncatedNormal
     from dpcontrol.problem import closing as closing
     from dpcontrol.problem import control_problem as control_problem
     from dpcontrol.problem import correction_problem as correction_problem
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
     from dpcontrol.problem import plan_gradient as plan_gradient
     from dpcontrol.problem import reach as reach
     from dpcontrol.problem import track as track
+    from dpcontrol.pyro_bridge import pyro_model as pyro_model
+    from dpcontrol.pyro_bridge import pyro_simulate as pyro_simulate
     from dpcontrol.results import Counts as Counts
     from dpcontrol.results import Status as Status
     from dpcontrol.results import UsageError as UsageError
@@ -73,8 +80,13 @@ ROOMS = {
     "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (
+        "Component",
+        "Mask",
+        "Modes",
+        "Points",
         "ControlSequence",
         "Gaussian",
+        "GaussianField",
         "InitialState",
         "LogNormal",
         "ObservationScale",
@@ -101,6 +113,7 @@ ROOMS = {
         "reach",
         "track",
     ),
+    "pyro_bridge": ("pyro_model", "pyro_simulate"),
     "results": ("Counts", "Status", "UsageError"),
     "run": ("Strategy",),
     "sim": (

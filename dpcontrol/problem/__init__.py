@@ -6,6 +6,7 @@ from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
+from dpcontrol.problem.fields import GaussianField
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
 from dpcontrol.problem.observation import Observation, observe
@@ -20,6 +21,7 @@ from dpcontrol.problem.predicting import (
 from dpcontrol.problem.prior import Prior, Separately
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
+from dpcontrol.problem.sensors import Component, Mask, Modes, Points
 from dpcontrol.problem.sites import from_sites, sites
 from dpcontrol.problem.slots import (
     ControlSequence,
@@ -34,26 +36,31 @@ from dpcontrol.problem.unknown import Unknown
 from dpcontrol.results import UsageError
 
 __all__ = [
+    "Component",
     "ControlSequence",
     "Demand",
     "Episode",
     "Gaussian",
+    "GaussianField",
     "GradientGrowth",
     "GradientPlan",
     "InitialState",
     "LogNormal",
+    "Mask",
+    "Modes",
     "Observation",
     "ObservationScale",
     "Origin",
     "Parameters",
+    "Points",
     "Policy",
     "Prior",
     "Problem",
     "ProcessNoise",
     "Scenarios",
-    "TruncatedNormal",
     "Separately",
     "StudentT",
+    "TruncatedNormal",
     "Unknown",
     "UsageError",
     "View",
