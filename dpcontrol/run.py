@@ -12,7 +12,7 @@ import torch
 
 from dpcontrol.folder import RunFolder
 from dpcontrol.meter import Budget, BudgetSpent, Meter, Progress, Stopped, TargetReached
-from dpcontrol.posterior.draws import Draws
+from dpcontrol.posterior import Draws, Posterior, judge, plain
 from dpcontrol.problem.base import Demand, Problem, View
 from dpcontrol.problem.diagnosis import diagnose
 from dpcontrol.results import SimulationFailed, Status, UsageError
@@ -120,6 +120,11 @@ def run(
     value = tree_of(outcome, meter)
     with torch.no_grad():
         losses, metrics, trajectory = posed.score(value)
+    status = _with_failures(outcome.status, meter)
+    diagnostics = {}
+    if outcome.draws is not None:
+        summary = Posterior(posed, outcome.draws).summary()
+        status, diagnostics = judge(summary).on(status), plain(summary)
     return Solution(
         problem=posed,
         strategy=strategy_name or type(strategy).__name__,
@@ -127,13 +132,15 @@ def run(
         seed=seed,
         budget=dataclasses.asdict(limits),
         value=value,
-        status=_with_failures(outcome.status, meter),
+        status=status,
         loss=float(losses.mean()),
         losses=losses,
         metrics=metrics,
         history=meter.ledger.history.columns(),
         counts=meter.counts,
         seconds=meter.seconds,
+        draws=outcome.draws,
+        diagnostics=diagnostics,
         _stored=trajectory,
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dpcontrol import store, tree
 from dpcontrol.engine.trajectory import Trajectory
+from dpcontrol.posterior import Draws, Posterior
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.goals import goals
 from dpcontrol.results import Counts, Status, UsageError
@@ -35,6 +36,9 @@ class Solution:
         strategy: its name; ``configuration`` shows the fields that differ from their defaults.
         budget: the limits that were in force.
         problem: the problem as the strategy asked it; ``None`` for a solution loaded without it.
+        draws: of the posterior, from strategies that sample or approximate one (``posterior`` has more to say of them);
+            ``value`` is then the most probable point that was seen.
+        diagnostics: of the draws, plain values (see :func:`dpcontrol.posterior.plain`); empty without draws.
     """
 
     problem: Problem | None
@@ -52,6 +56,8 @@ class Solution:
     seconds: float
     folder: str | None = None
     problem_name: str = ""
+    draws: Draws | None = field(default=None, repr=False)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
     _stored: Trajectory | None = field(default=None, repr=False)
 
     @property
@@ -63,6 +69,21 @@ class Solution:
     def reproducible(self) -> bool:
         """Whether the same call gives the same numbers to the bit: not when a limit in seconds ended it."""
         return self.budget.get("seconds") is None or self.status.kind not in ("budget spent", "interrupted")
+
+    @property
+    def posterior(self) -> Posterior | None:
+        """The posterior, where the strategy gives one: summary, verdict, predictions, pictures, ArviZ.
+
+        Raises:
+            UsageError: if the solution was loaded without its problem.
+        """
+        if self.draws is None:
+            return None
+        if self.problem is None:
+            raise UsageError(
+                "a posterior needs its problem: load the solution with problem=..., or use .draws."
+            )
+        return Posterior(self.problem, self.draws)
 
     def trajectory(self) -> Trajectory:
         """The trajectory on the plant: states ``(horizon + 1, scenarios, ...)``, controls, times.
@@ -77,8 +98,14 @@ class Solution:
             return self.problem.simulate(self.value)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A figure of loss, trajectory, target and control; written to ``path`` (PNG, PDF, SVG) if one is given."""
+        """A figure of loss, trajectory, target and control; written to ``path`` (PNG, PDF, SVG) if one is given.
+
+        Of a posterior: marginals, and predictions beside what was measured.
+        """
         from dpcontrol import plot
+
+        if self.draws is not None and self.problem is not None:
+            return Posterior(self.problem, self.draws).plot(path)
 
         trajectory, title = self.trajectory(), f"{self.name} by {self.strategy}"
         figures = {"loss": self.loss, **self.metrics}
@@ -96,14 +123,16 @@ class Solution:
         return figure
 
     def own_figures(self) -> dict[str, Any]:
-        """The figures that the problem brings along (``plots=``), of this solution alone: name -> figure."""
+        """Name -> figure: those of a posterior, and those that the problem brings along (``plots=``)."""
         from dpcontrol.plot import own_figure
 
         if self.problem is None:
             return {}
-        return {
+        found = {} if self.draws is None else Posterior(self.problem, self.draws).figures()
+        brought = {
             name: own_figure(name, draw, {self.strategy: self}) for name, draw in self.problem.plots.items()
         }
+        return {**found, **brought}
 
     def record(self) -> dict[str, Any]:
         """The plain values that ``--json`` prints."""
@@ -122,6 +151,7 @@ class Solution:
             "budget": dict(self.budget),
             "reproducible": self.reproducible,
             "metrics": dict(self.metrics),
+            "posterior": dict(self.diagnostics) or None,
             "folder": self.folder,
         }
 
@@ -138,6 +168,8 @@ class Solution:
         }
         info = {**self.record(), "history": {name: list(column) for name, column in self.history.items()}}
         store.save(path / "solution.safetensors", content, {**info, "folder": str(path)})
+        if self.draws is not None:
+            store.save(path / "draws.safetensors", self.draws.to_tree())
 
     @classmethod
     def load(cls, folder: str | Path, problem: Problem | None = None) -> Solution:
@@ -148,6 +180,7 @@ class Solution:
         """
         path = Path(folder)
         content, info = store.load(path / "solution.safetensors")
+        drawn = path / "draws.safetensors"
         return cls(
             problem=problem,
             strategy=info["strategy"],
@@ -164,5 +197,7 @@ class Solution:
             seconds=info["seconds"],
             folder=str(path),
             problem_name=info["problem"],
+            draws=Draws.from_tree(store.load(drawn)[0]) if drawn.is_file() else None,
+            diagnostics=info.get("posterior") or {},  # solutions of earlier versions have none
             _stored=Trajectory(content["states"], content["controls"], content["times"]),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ def show(solution: Any, folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(strict(solution.record()), indent=1))
     else:
-        print(f"{solution.name} by {solution.strategy}: {solution.status.sentence}")
+        found = solution.diagnostics
+        sentence = solution.status.sentence.removesuffix(found.get("sentence", ""))
+        print(f"{solution.name} by {solution.strategy}: {sentence.rstrip()}")
+        if found:
+            _show_posterior(solution)
         print(f"  {'loss':<22}{solution.loss:.8g}")
         for name, value in solution.metrics.items():
             print(f"  {name:<22}{value:.6g}")
@@ -27,6 +32,23 @@ def show(solution: Any, folder: Path, *, as_json: bool) -> int:
         print(f"  {'stored in':<22}{folder}")
         print(f"  {'pictures':<22}{', '.join(pictures)}")
     return _exit_code(solution.status.kind, solution.status.failed)
+
+
+def _show_posterior(solution: Any) -> None:
+    """The table, what the draws have cost, and the verdict with its warnings."""
+    from dpcontrol.posterior import judge
+
+    summary = solution.posterior.summary()
+    print(f"\n{textwrap.indent(str(summary), '  ')}\n")
+    for line in str(judge(summary)).splitlines():
+        print(f"  {line}")
+    print()
+    effective, steps = solution.diagnostics["ess_bulk"], solution.counts.simulated_steps
+    if effective == effective and steps:
+        per_step = f"{1000 * effective / steps:.3g} per 1,000 simulated steps"
+        print(
+            f"  {'effective draws':<22}{effective:,.0f} at worst, {per_step}, {effective / solution.seconds:.3g} per s"
+        )
 
 
 def _draw(solution: Any, folder: Path) -> list[str]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dpcontrol.posterior.predictive import Predictions
 from dpcontrol.posterior.priors import prior_draws
-from dpcontrol.problem.predicting import misfits
+from dpcontrol.problem.predicting import measurements, misfits
 from dpcontrol.results import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ NAMES = {
 }
 
 
-def to_arviz(posterior: Posterior, *, predictions: int, prior: int) -> Any:
+def to_arviz(posterior: Posterior, *, predictions: int, prior: int, log_likelihood: bool) -> Any:
     """See :meth:`Posterior.to_arviz`.
 
     Raises:
@@ -41,35 +40,40 @@ def to_arviz(posterior: Posterior, *, predictions: int, prior: int) -> Any:
             for ours, theirs in NAMES.items()
             if getattr(draws, ours) is not None
         },
+        "observed_data": _named([part.cpu().numpy() for part in measurements(posterior.problem)]),
         "attrs": {"problem": posterior.problem.name, "kind": draws.kind, "inference_library": "dpcontrol"},
     }
     if prior:
         groups["prior"] = {
             name: values[None] for name, values in prior_draws(posterior.problem, prior).items()
         }
-    predicted = posterior.predict(max(1, predictions))
-    groups["observed_data"] = _named(predicted, [part.numpy() for part in predicted.measured])
     if predictions:
-        replicated = [part.numpy()[None] for part in predicted.replicated]
-        groups["posterior_predictive"] = _named(predicted, replicated)
-        groups["log_likelihood"] = _named(predicted, _pointwise(posterior, predicted))
+        replicated = posterior.predict(predictions).replicated
+        groups["posterior_predictive"] = _named([part.numpy()[None] for part in replicated])
+    if log_likelihood:
+        groups["log_likelihood"] = _named(_pointwise(posterior))
     return arviz.from_dict(**groups)
 
 
-def _named(predicted: Predictions, parts: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _named(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
     names = ["data"] if len(parts) == 1 else [f"data_{k + 1}" for k in range(len(parts))]
     return dict(zip(names, parts, strict=True))
 
 
-def _pointwise(posterior: Posterior, predicted: Predictions) -> list[np.ndarray]:
-    """Log-density of each measurement under each draw, ``(1, draws, rows, scenarios, measurements)``."""
-    found: list[list[torch.Tensor]] = [[] for _ in predicted.measured]
+def _pointwise(posterior: Posterior) -> list[np.ndarray]:
+    """Log-density of each measurement under every draw, ``(chains, draws, rows, scenarios, measurements)``.
+
+    Zero where nothing was measured, minus infinity where the simulator failed.
+    """
+    draws = posterior.draws
+    predicted = posterior.predict(draws.chains * draws.count)
+    found = [torch.full((draws.chains * draws.count, *part.shape), -torch.inf) for part in predicted.measured]
     for k, draw in enumerate(predicted.chosen):
-        z = posterior.natural(posterior.draws.flat()[draw])
+        z = posterior.natural(draws.flat()[draw])
         terms = zip(misfits(posterior.problem), predicted.measured, predicted.predicted, found, strict=True)
         for term, data, parts, place in terms:
-            place.append(term.noise.log_density(data, parts[k], z))
-    return [torch.stack(parts)[None].numpy() for parts in found]
+            place[draw] = term.noise.log_density(data, parts[k], z).to(place)
+    return [part.reshape(draws.chains, draws.count, *part.shape[1:]).numpy() for part in found]
 
 
 def _arviz() -> Any:

@@ -117,7 +117,7 @@ def marginals(found: Material, *, own: bool = False) -> list[Marginal]:
         values = found.values[name]
         labels = entry_labels(name, site.mean.shape, found.problem.simulator.state_names)
         for place in _places(site):
-            index = tuple(int(k) for k in np.unravel_index(place, site.mean.shape))
+            index: tuple[Any, ...] = tuple(int(k) for k in np.unravel_index(place, site.mean.shape))
             draws = values[(slice(None), slice(None), *index)]
             result.append(
                 Marginal(

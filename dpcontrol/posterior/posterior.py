@@ -73,7 +73,12 @@ class Posterior:
         )
 
     def verdict(self) -> Verdict:
-        """Whether the draws can be relied on, in words, with a remedy for each trouble."""
+        """Whether the draws can be relied on, in words, with a remedy for each trouble.
+
+        Chains are held to R-hat below 1.01, bulk and tail ESS above 400 everywhere (the log-density included), no
+        divergences and E-BFMI above 0.3; approximations to a Pareto k of their importance weights below 0.7, where it
+        is known.
+        """
         return judge(self.summary())
 
     def predict(self, count: int = 200, generator: torch.Generator | None = None) -> Predictions:
@@ -110,38 +115,27 @@ class Posterior:
 
     # -- other programs ----------------------------------------------------------------------------------------------
 
-    def to_arviz(self, *, predictions: int = 200, prior: int = 500) -> arviz.InferenceData:
+    def to_arviz(
+        self, *, predictions: int = 200, prior: int = 500, log_likelihood: bool = False
+    ) -> arviz.InferenceData:
         """Everything as ArviZ's ``InferenceData`` (extra ``bayes``).
 
-        Groups: posterior, sample_stats, observed_data, and, unless their counts are 0, posterior_predictive and
-        log_likelihood of so many draws of each posterior, and prior.
+        Groups: posterior, sample_stats, observed_data, and what is asked for:
+
+        Args:
+            predictions: posterior_predictive, replicated data of so many draws, evenly spaced (0: none).
+            prior: so many draws of the prior (0: none).
+            log_likelihood: of each measurement under every draw, a rollout each, as ``arviz.loo`` needs it.
         """
         from dpcontrol.posterior.export import to_arviz
 
-        return to_arviz(self, predictions=predictions, prior=prior)
+        return to_arviz(self, predictions=predictions, prior=prior, log_likelihood=log_likelihood)
 
-    def to_netcdf(self, path: str | Path, **options: int) -> Path:
+    def to_netcdf(self, path: str | Path, **options: Any) -> Path:
         """Write :meth:`to_arviz` as a NetCDF file and return its path."""
         target = Path(path)
         self.to_arviz(**options).to_netcdf(str(target))
         return target
-
-    def record(self) -> dict[str, Any]:
-        """Plain values for a record: kind, sizes, worst diagnostics and the verdict."""
-        summary = self.summary()
-        verdict = judge(summary)
-        return {
-            "kind": summary.kind,
-            "chains": summary.chains,
-            "draws": summary.draws,
-            "rhat": summary.worst_rhat.value,
-            "ess_bulk": summary.worst_bulk.value,
-            "ess_tail": summary.worst_tail.value,
-            "divergences": summary.divergences,
-            "good": verdict.good,
-            "verdict": verdict.headline,
-            "warnings": [str(trouble) for trouble in verdict.troubles],
-        }
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

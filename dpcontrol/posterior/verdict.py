@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,13 +69,25 @@ class Verdict:
 
 
 def judge(summary: Summary) -> Verdict:
-    """The verdict on a posterior.
-
-    Chains are held to R-hat below 1.01, bulk and tail ESS above 400 everywhere (the log-density included), no
-    divergences and E-BFMI above 0.3; approximations to a Pareto k of their importance weights below 0.7, where it is
-    known.
-    """
+    """The verdict on a posterior; see :meth:`Posterior.verdict`."""
     return {"mcmc": _chains, "independent": _approximation, "ensemble": _ensemble}[summary.kind](summary)
+
+
+def plain(summary: Summary) -> dict[str, Any]:
+    """The worst diagnostics and the verdict as plain values, for records."""
+    verdict = judge(summary)
+    return {
+        "kind": summary.kind,
+        "chains": summary.chains,
+        "draws": summary.draws,
+        "rhat": summary.worst_rhat.value,
+        "ess_bulk": summary.worst_bulk.value,
+        "ess_tail": summary.worst_tail.value,
+        "divergences": summary.divergences,
+        "good": verdict.good,
+        "sentence": verdict.sentence,
+        "warning": verdict.warning,
+    }
 
 
 def _chains(summary: Summary) -> Verdict:
