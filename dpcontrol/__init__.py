@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import LBFGS as LBFGS
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
+    from dpcontrol.strategies import GaussNewton as GaussNewton
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
 
@@ -128,7 +129,16 @@ ROOMS = {
     ),
     "solution": ("Solution",),
     "solving": ("solve",),
-    "strategies": ("CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "MultiStart", "NewtonKrylov"),
+    "strategies": (
+        "CEM",
+        "CMAES",
+        "LBFGS",
+        "Adjoint",
+        "Baseline",
+        "GaussNewton",
+        "MultiStart",
+        "NewtonKrylov",
+    ),
 }
 __all__ = sorted(name for names in ROOMS.values() for name in names)
 

@@ -4,8 +4,9 @@ from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.cross_entropy import CEM
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
+from dpcontrol.strategies.gauss_newton import GaussNewton
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.quasi_newton import LBFGS
 
-__all__ = ["CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "MultiStart", "NewtonKrylov"]
+__all__ = ["CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "GaussNewton", "MultiStart", "NewtonKrylov"]

@@ -14,18 +14,28 @@ from dpcontrol.strategies.checks import nearest
 from dpcontrol.strategies.cross_entropy import CEM
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
+from dpcontrol.strategies.gauss_newton import GaussNewton
+from dpcontrol.strategies.model_free import PPO, SAC
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.policy import LearnedPolicy
 from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.samplers import MALA, NUTS, PCN, Metropolis
 
 BUILT_IN: Mapping[str, type[Strategy]] = {
     "adjoint": Adjoint,
     "lbfgs": LBFGS,
     "newton_krylov": NewtonKrylov,
+    "gauss_newton": GaussNewton,
     "policy": LearnedPolicy,
+    "ppo": PPO,
+    "sac": SAC,
     "cmaes": CMAES,
     "cem": CEM,
     "baseline": Baseline,
+    "nuts": NUTS,
+    "mala": MALA,
+    "metropolis": Metropolis,
+    "pcn": PCN,
 }
 GROUP = "dpcontrol.strategies"
 

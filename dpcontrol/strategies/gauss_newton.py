@@ -1,0 +1,98 @@
+"""``gauss_newton``: Levenberg-Marquardt for sums of squares, Fisher scoring for posteriors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from dpcontrol.meter import Meter
+from dpcontrol.problem import Demand, Problem, View
+from dpcontrol.results import Status
+from dpcontrol.run import Strategy
+from dpcontrol.strategies.checks import UNLIMITED, cap, positive, whole
+from dpcontrol.strategies.curvature import NegativeLogDensity, Source, SumOfSquares
+from dpcontrol.strategies.descent import Rules, minimise
+from dpcontrol.strategies.verdict import summary
+
+
+@dataclass(frozen=True)
+class GaussNewton(Strategy):
+    r"""Minimise a quadratic model that knows the curvature of squares, :math:`|r + J p|^2` over :math:`|p| \le \Delta`.
+
+    For an objective that is a sum of squares this is Levenberg-Marquardt's method in Moré's form: the damping
+    is what belongs to a radius :math:`\Delta`, zero where the Gauss-Newton step is shorter, and the radius follows the
+    ratio of what was gained to what was predicted. A linear problem takes one step, one with small residuals converges
+    quadratically. For a posterior it is Fisher scoring towards the maximum a posteriori: the exact gradient with the
+    expected information of the data and the Hessian of the prior.
+
+    Few unknowns: the Jacobian by forward mode, all tangents of all scenarios in batches (by reverse mode where there
+    are fewer residuals), and its singular values. Many: products ``J v`` and ``J^T w`` in truncated conjugate
+    gradients. Separate scenarios are separate searches that advance together. Works in units of the unknown's
+    magnitudes. Unknowns whose steps leave the bounds are held at them while the others are minimised again. A step
+    that leaves the finite world is counted as a failure and taken back.
+
+    Args:
+        iterations: at most this many per instance; ``None`` goes on until the budget is spent, and up to 200 without
+            a budget.
+        gradient_tolerance: converged when the norm of the scaled, projected gradient is this small.
+        loss_tolerance: converged when an iteration lowers the loss relatively by less than this.
+        radius: first radius, per unknown, in units of the unknown's magnitudes.
+        dense: form the Jacobian for at most this many unknowns.
+        products: per step at most, where it is not formed.
+
+    Source: J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", in Numerical Analysis, Lecture
+    Notes in Mathematics 630 (1978); T. Steihaug, SIAM J. Numer. Anal. 20 (1983).
+    """
+
+    iterations: int | None = None
+    gradient_tolerance: float = 1e-8
+    loss_tolerance: float = 1e-12
+    radius: float = 100.0
+    dense: int = 400
+    products: int = 100
+
+    def __post_init__(self) -> None:
+        if self.iterations is not None:
+            whole("GaussNewton", iterations=self.iterations)
+        whole("GaussNewton", least=0, dense=self.dense)
+        whole("GaussNewton", products=self.products)
+        positive(
+            "GaussNewton",
+            gradient_tolerance=self.gradient_tolerance,
+            loss_tolerance=self.loss_tolerance,
+            radius=self.radius,
+        )
+
+    @property
+    def needs(self) -> frozenset[View]:
+        return frozenset({View.LOSS, View.EXACT_GRADIENT, View.CURVATURE})
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.BOUNDS})
+
+    @property
+    def stores_state(self) -> bool:
+        return True
+
+    def pose(self, problem: Problem) -> Problem:
+        return problem if View.RESIDUALS in problem.offers else replace(problem, joint=True)
+
+    def run(self, meter: Meter, generator: torch.Generator) -> Status:
+        most = int(min(cap(self.iterations, meter, 200), UNLIMITED))
+        rules = Rules(most, self.gradient_tolerance, self.loss_tolerance, self.radius)
+        source = squares_or_density(meter, self.dense, self.products)
+        return summary(minimise(source, meter.start(), rules))
+
+
+def squares_or_density(meter: Meter, dense: int, products: int, *, jacobian: bool = False) -> Source:
+    """What a problem's loss is made of, in units of its unknown's magnitudes and within its bounds."""
+    scale = meter.magnitudes().double()
+    scale = torch.where(scale > 0, scale, 1.0)
+    pair = meter.limits()
+    endless = torch.full_like(scale, torch.inf)
+    low, high = (-endless, endless) if pair is None else (side.to(scale) for side in pair)
+    if View.RESIDUALS in meter.problem.offers:
+        return SumOfSquares(meter, scale, low, high, dense, products)
+    return NegativeLogDensity(meter, scale, low, high, dense, products, jacobian=jacobian)
