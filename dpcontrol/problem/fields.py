@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -112,12 +113,12 @@ class GaussianField(Distribution):
         """The field ``(..., *sizes)`` of white numbers of the same shape; differentiable, linear."""
         self._require(white)
         modes = white.to(self.root) * self.root
-        return (self.loc + self.sd * _Rotation.apply(modes, self.basis, False)).to(white.dtype)
+        return (self.loc + self.sd * _Turned.apply(modes, Turn(self.basis, False))).to(white.dtype)
 
     def whiten(self, field: Tensor) -> Tensor:
         """White numbers ``(..., *sizes)`` of a field of the same shape, the inverse of :meth:`unwhiten`."""
         self._require(field)
-        modes = _Rotation.apply((field.to(self.root) - self.loc) / self.sd, self.basis, True)
+        modes = _Turned.apply((field.to(self.root) - self.loc) / self.sd, Turn(self.basis, True))
         return (modes / self.root).to(field.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -197,28 +198,45 @@ class FieldTransform(Transform):
         return self.field.log_volume().expand(x.shape[: x.dim() - len(self.field.event_shape)])
 
 
-class _Rotation(torch.autograd.Function):
-    """The orthogonal transform from cells to modes, or back, along all axes; each is the other's adjoint."""
+@dataclass(frozen=True)
+class Turn:
+    """The orthogonal transform from cells to modes along all axes, or back."""
+
+    basis: tuple[Basis, ...]
+    to_modes: bool
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The transformed field."""
+        for axis, transform in zip(range(-len(self.basis), 0), self.basis, strict=True):
+            value = transform.forward(value, axis) if self.to_modes else transform.inverse(value, axis)
+        return value
+
+    @property
+    def back(self) -> Turn:
+        """The inverse, which is the adjoint."""
+        return Turn(self.basis, not self.to_modes)
+
+
+class _Turned(torch.autograd.Function):
+    """A turn, whose derivative is one turn again instead of that of its FFT."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, basis: tuple[Basis, ...], to_modes: bool) -> Tensor:
-        for axis, transform in zip(range(-len(basis), 0), basis, strict=True):
-            value = transform.forward(value, axis) if to_modes else transform.inverse(value, axis)
-        return value
+    def forward(value: Tensor, turn: Turn) -> Tensor:
+        return turn(value)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[Basis, ...], bool], output: Tensor) -> None:
-        _, ctx.basis, ctx.to_modes = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Turn], output: Tensor) -> None:
+        ctx.turn = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _Rotation.apply(gradients[0], ctx.basis, not ctx.to_modes), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Turned.apply(gradients[0], ctx.turn.back), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return _Rotation.apply(tangents[0], ctx.basis, ctx.to_modes)
+        return _Turned.apply(tangents[0], ctx.turn)
 
 
 def _orders(n: int, side: Sides) -> Tensor:

@@ -97,9 +97,14 @@ def inverse_log_ndtr(log_p: Tensor) -> Tensor:
 
 
 def interior(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """A value moved into the open interval: its ends are an infinite number of standard deviations away."""
-    first, last = torch.nextafter(low, high), torch.nextafter(high, low)
-    return torch.minimum(torch.maximum(value, first), last)
+    """A value moved into the open interval: its ends are an infinite number of standard deviations away.
+
+    By a few roundings of an end, so that it stays inside when it goes through a function and back.
+    """
+    few = 4 * torch.finfo(low.dtype).eps
+    first = torch.nextafter(low + torch.where(torch.isinf(low), 0.0, few * low.abs()), high)
+    last = torch.nextafter(high - torch.where(torch.isinf(high), 0.0, few * high.abs()), low)
+    return torch.minimum(torch.maximum(value, first), torch.maximum(first, last))
 
 
 def from_log_tails(lower: Tensor, upper: Tensor) -> Tensor:
