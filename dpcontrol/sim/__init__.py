@@ -2,6 +2,7 @@
 
 from dpcontrol.sim.actuated import Actuated
 from dpcontrol.sim.base import Simulator, Substeps, align
+from dpcontrol.sim.block_diffusion import block_diffusion
 from dpcontrol.sim.boundary_reaction_diffusion import BoundaryReactionDiffusion
 from dpcontrol.sim.boundary_transport import BoundaryTransport
 from dpcontrol.sim.burgers_finite_volume import FiniteVolumeBurgers
@@ -100,6 +101,7 @@ __all__ = [
     "Wave",
     "WaveInMedium",
     "align",
+    "block_diffusion",
     "curl",
     "divergence",
     "gradient",
