@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dpcontrol.checking import check_gradient as check_gradient
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.criticism import stress_test as stress_test
     from dpcontrol.engine import Auto as Auto
     from dpcontrol.engine import Checkpointed as Checkpointed
     from dpcontrol.engine import Full as Full
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 ROOMS = {
     "checking": ("check_gradient",),
     "comparison": ("Comparison", "compare"),
+    "criticism": ("stress_test",),
     "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (
