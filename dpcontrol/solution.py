@@ -83,7 +83,7 @@ class Solution:
             raise UsageError(
                 "a posterior needs its problem: load the solution with problem=..., or use .draws."
             )
-        return Posterior(self.problem, self.draws)
+        return Posterior(self.problem, self.draws, self.strategy)
 
     def trajectory(self) -> Trajectory:
         """The trajectory on the plant: states ``(horizon + 1, scenarios, ...)``, controls, times.
@@ -105,7 +105,7 @@ class Solution:
         from dpcontrol import plot
 
         if self.draws is not None and self.problem is not None:
-            return Posterior(self.problem, self.draws).plot(path)
+            return Posterior(self.problem, self.draws, self.strategy).plot(path)
 
         trajectory, title = self.trajectory(), f"{self.name} by {self.strategy}"
         figures = {"loss": self.loss, **self.metrics}
@@ -128,7 +128,8 @@ class Solution:
 
         if self.problem is None:
             return {}
-        found = {} if self.draws is None else Posterior(self.problem, self.draws).figures()
+        posterior = self.posterior
+        found = {} if posterior is None else posterior.figures()
         brought = {
             name: own_figure(name, draw, {self.strategy: self}) for name, draw in self.problem.plots.items()
         }

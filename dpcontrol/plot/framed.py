@@ -10,7 +10,7 @@ from dpcontrol.plot.style import MUTED, new_figure
 
 ALARM = "#b3402a"
 LINE = 0.19  # inches
-CHARACTERS = 13.5  # of a line, for each inch
+CHARACTERS = 15.0  # of a line, for each inch
 
 
 @dataclass(frozen=True)

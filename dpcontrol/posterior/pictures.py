@@ -19,14 +19,14 @@ from dpcontrol.posterior.predictive import Predictions
 from dpcontrol.posterior.priors import prior_curve, prior_draws
 from dpcontrol.posterior.summary import LOG_DENSITY, SiteSummary, Summary, entry_labels
 from dpcontrol.posterior.verdict import ESS, RHAT, Verdict, judge
-from dpcontrol.posterior.words import number
+from dpcontrol.posterior.words import number, rhat_words
 from dpcontrol.problem.base import Problem
 
 if TYPE_CHECKING:
     from dpcontrol.posterior.posterior import Posterior
 
 SHOWN, IN_PAIRS, IN_TRACES, PANELS = 12, 6, 7, 6
-PREDICTED = 100  # draws whose predictions are drawn
+PREDICTED = 200  # draws whose predictions are drawn
 IN_FIELDS = 2  # entries of a field that are drawn like single numbers
 COLUMNS = 3
 
@@ -46,7 +46,8 @@ class Material:
 
     def head(self, title: str) -> Head:
         """A title with the verdict below it."""
-        return Head(f"{self.problem.name}: {title}", self.verdict.headline, self.verdict.warning)
+        by = f" by {self.posterior.strategy}" if self.posterior.strategy else ""
+        return Head(f"{self.problem.name}{by}: {title}", self.verdict.headline, self.verdict.warning)
 
 
 def material(posterior: Posterior) -> Material:
@@ -171,7 +172,7 @@ def _alarm(found: Material, name: str, place: int) -> str:
     k = int(np.searchsorted(found.summary.sites[name].examined, place))
     rhat, bulk, tail = float(mixing.rhat[k]), float(mixing.ess_bulk[k]), float(mixing.ess_tail[k])
     if rhat > RHAT:
-        return f"R-hat {number(rhat, 4)}"
+        return f"R-hat {rhat_words(rhat)}"
     return f"ESS {number(min(bulk, tail))}" if min(bulk, tail) < ESS else ""
 
 

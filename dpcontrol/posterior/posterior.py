@@ -31,11 +31,13 @@ class Posterior:
     Sites are the names that the priors were given by: parameters (``viscosity``), ``initial_state``
     (``initial_state.u`` of a state that is a dict), ``noise``, and unknown scales of the measurement noise; the same as
     in ``pyro_model``.
-    A site of which every experiment has a value of its own begins with the axis of scenarios.
+    A site of which every experiment has a value of its own begins with the axis of scenarios. ``strategy`` is a name
+    for the titles of pictures.
     """
 
     problem: Problem
     draws: Draws
+    strategy: str = ""
 
     def __post_init__(self) -> None:
         if self.problem.prior is None:

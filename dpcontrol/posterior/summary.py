@@ -10,7 +10,7 @@ import numpy as np
 
 from dpcontrol.posterior.diagnostics import Mixing, energy_mixing, mixing
 from dpcontrol.posterior.draws import Draws
-from dpcontrol.posterior.words import counted, html_table, number, table
+from dpcontrol.posterior.words import counted, html_table, number, rhat_words, table
 
 QUANTILES = (0.05, 0.5, 0.95)
 FEW = 16  # a site with more entries than these is a field: one row, with its worst entry
@@ -182,7 +182,7 @@ class Summary:
         found = site.mixing
         return [
             number(float(found.mcse_mean[which].max()), 2),
-            _rhat(float(found.rhat[which].max())),
+            rhat_words(float(found.rhat[which].max())),
             number(float(found.ess_bulk[which].min()), 3),
             number(float(found.ess_tail[which].min()), 3),
         ]
@@ -193,10 +193,6 @@ def _digits(mean: float, sd: float) -> int:
     if not (sd > 0 and abs(mean) > 0):
         return 3
     return int(min(7, max(3, np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd)) + 2)))
-
-
-def _rhat(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) and value < 100 else number(value)
 
 
 def summarise(

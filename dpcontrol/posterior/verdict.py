@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpcontrol.posterior.summary import Summary
-from dpcontrol.posterior.words import counted, number
+from dpcontrol.posterior.words import counted, number, rhat_words
 from dpcontrol.results import Status
 
 RHAT, ESS, ENERGY, PARETO = 1.01, 400.0, 0.3, 0.7
@@ -95,7 +95,9 @@ def _chains(summary: Summary) -> Verdict:
     slow = _mixing(summary)
     troubles = [*slow, *_geometry(summary)]
     rhat, bulk, tail = summary.worst_rhat, summary.worst_bulk, summary.worst_tail
-    figures = f"worst R-hat {_rhat(rhat.value)}, bulk ESS {number(bulk.value)}, tail ESS {number(tail.value)}"
+    figures = (
+        f"worst R-hat {rhat_words(rhat.value)}, bulk ESS {number(bulk.value)}, tail ESS {number(tail.value)}"
+    )
     if summary.divergences is not None:
         figures += (
             f", {counted(summary.divergences, 'divergence') if summary.divergences else 'no divergences'}"
@@ -122,9 +124,9 @@ def _mixing(summary: Summary) -> list[Trouble]:
             "Do not use these means and sds. Look at the traces: chains that drift need a longer warm-up, chains that "
             "stay apart have found several modes, which a stronger prior or more data tells apart."
         )
-        found.append(Trouble(f"R-hat {_rhat(rhat.value)} at {rhat.where}: the chains disagree", remedy))
+        found.append(Trouble(f"R-hat {rhat_words(rhat.value)} at {rhat.where}: the chains disagree", remedy))
     elif rhat.value > RHAT:
-        words = f"R-hat {_rhat(rhat.value)} at {rhat.where}, above {RHAT}"
+        words = f"R-hat {rhat_words(rhat.value)} at {rhat.where}, above {RHAT}"
         found.append(Trouble(words, "Draw more, after a longer warm-up."))
     for name, worst in (("bulk", bulk), ("tail", tail)):
         if worst.value < ESS and not math.isinf(rhat.value):
@@ -189,10 +191,6 @@ def _ensemble(summary: Summary) -> Verdict:
         "ensembles tend to be too narrow."
     )
     return Verdict(headline, (), True, None)
-
-
-def _rhat(value: float) -> str:
-    return number(value, 4)
 
 
 def _times(factor: float) -> str:

@@ -17,6 +17,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if size < 10**digits else f"{value:,.0f}"
 
 
+def rhat_words(value: float) -> str:
+    """R-hat with three decimals, since 1.01 is where trouble begins."""
+    return f"{value:.3f}" if value < 100 else number(value)
+
+
 def counted(count: int, one: str, many: str | None = None) -> str:
     """``1 draw``, ``4,000 draws``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
