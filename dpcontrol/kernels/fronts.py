@@ -18,9 +18,6 @@ from torch import Tensor
 
 from dpcontrol.kernels.native import can_run, in_threads, plain
 
-# Rows that run abreast: as many doubles as a vector register holds, then fewer.
-LANES = (8, 4, 1)
-
 
 class Reference(NamedTuple):
     """The reference block, nodes numbered row by row, reduced to its ring.
@@ -214,29 +211,25 @@ class Fronts:
         return can_run(*data)
 
     def factor(self, theta: Tensor) -> Tensor:
-        """The factors ``(rows, entries)`` for ``theta`` ``(rows, blocks)``, NaN where one is not positive.
-
-        Their memory is that of ``(entries, rows)``.
-        """
+        """The factors ``(rows, entries)`` for ``theta`` ``(rows, blocks)``, NaN where one is not positive."""
         from dpcontrol.kernels.loops import fronts
 
-        numbers = plain(theta).T.contiguous().numpy()
-        rows, kind, p = numbers.shape[1], numbers.dtype, self.plan
-        factors = np.empty((p.entries, rows), kind)
-        schur = self.block.packed.astype(kind, copy=False)
+        numbers, p = _abreast(theta, 1.0), self.plan
+        factors = np.empty((p.entries, numbers.shape[1]), numbers.dtype)
+        schur = self.block.packed.astype(numbers.dtype, copy=False)
         order = (p.fronts, p.children, p.target, p.source, p.sizes)
 
         def call(width: int, first: int) -> None:
             fronts.factor(numbers, schur, order, (0,) * width, first, factors)
 
-        _in_lanes(call, rows, p.updates)
-        return torch.from_numpy(factors).T
+        _in_lanes(call, len(theta), p.updates)
+        return torch.from_numpy(factors).T[: len(theta)]
 
     def solve(self, theta: Tensor, factors: Tensor, load: Tensor) -> Tensor:
         """``u`` ``(rows, nodes)`` of loads ``(rows, nodes)``."""
         from dpcontrol.kernels.loops import fronts
 
-        given, lower, numbers = (plain(leaf).T.contiguous().numpy() for leaf in (load, factors, theta))
+        numbers, lower, given = _abreast(theta, 1.0), _abreast(factors, 1.0), _abreast(load, 0.0)
         found, kind, p = np.zeros_like(given), given.dtype, self.plan
         matrices = (part.astype(kind, copy=False) for part in (self.block.of_core, self.block.lift))
         inside = (p.rings, p.cores, p.spots, *matrices)
@@ -244,31 +237,47 @@ class Fronts:
         def call(width: int, first: int) -> None:
             fronts.solve(numbers, lower, given, (p.fronts, p.index), inside, (0,) * width, first, found)
 
-        _in_lanes(call, given.shape[1], 4 * p.entries)
-        return torch.from_numpy(found).T
+        _in_lanes(call, len(load), 4 * p.entries)
+        return torch.from_numpy(found).T[: len(load)]
 
     def energies(self, left: Tensor, right: Tensor) -> Tensor:
         """``left^T K_k right`` of each block, ``(rows, blocks)``, of fields ``(rows, nodes)``."""
         from dpcontrol.kernels.loops import fronts
 
-        a, b = (plain(leaf).T.contiguous().numpy() for leaf in (left, right))
+        a, b, nodes = _abreast(left, 0.0), _abreast(right, 0.0), self.plan.nodes
         places, values = self.block.places, self.block.values.astype(a.dtype, copy=False)
-        found, nodes = np.empty((len(self.plan.nodes), a.shape[1]), a.dtype), self.plan.nodes
+        found = np.empty((len(nodes), a.shape[1]), a.dtype)
 
         def call(width: int, first: int) -> None:
             fronts.energies(a, b, nodes, places, values, (0,) * width, first, found)
 
-        _in_lanes(call, a.shape[1], len(nodes) * len(places))
-        return torch.from_numpy(found).T
+        _in_lanes(call, len(left), len(nodes) * len(places))
+        return torch.from_numpy(found).T[: len(left)]
+
+
+def _filled(rows: int) -> int:
+    """So many rows that registers of eight, or one of four at the end, are full."""
+    rest = rows % 8
+    return rows - rest + (0 if rest == 0 else 4 if rest <= 4 else 8)
+
+
+def _abreast(tensor: Tensor, fill: float) -> np.ndarray:
+    """``(rows, entries)`` as an array ``(entries, filled rows)``; not copied where its memory is like that already."""
+    turned, width = plain(tensor).T, _filled(len(tensor))
+    memory = turned.untyped_storage().nbytes() // turned.element_size() - turned.storage_offset()
+    if turned.stride() == (width, 1) and memory >= len(turned) * width:
+        return turned.as_strided((len(turned), width), (width, 1)).numpy()
+    numbers = turned.numpy()
+    found = np.full((len(turned), width), fill, numbers.dtype)
+    found[:, : len(tensor)] = numbers
+    return found
 
 
 def _in_lanes(call: Callable[[int, int], Any], rows: int, updates: int) -> None:
-    """``call(width, first)`` for all rows, as many abreast as there are, in threads where it is worth while."""
+    """``call(width, first)`` for all rows, eight or four abreast, in threads where it is worth while."""
 
     def some(begin: int, end: int) -> None:
-        while begin < end:
-            width = next(width for width in LANES if width <= end - begin)
-            call(width, begin)
-            begin += width
+        for first in range(begin, end, 8):
+            call(8 if end - first > 4 else 4, first)
 
-    in_threads(some, rows, LANES[0], rows * updates)
+    in_threads(some, rows, 8, rows * updates)

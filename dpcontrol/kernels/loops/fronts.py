@@ -140,19 +140,6 @@ def _update(row, panel, size, begin, i, lanes):
     """Row ``i`` of the front less the products of the panel: where most of the time goes."""
     width = len(lanes)
     p0, p1, p2, p3 = panel, panel[size * width :], panel[2 * size * width :], panel[3 * size * width :]
-    if width == 1:  # registers are filled along the row then, by the compiler
-        a0, a1, a2, a3 = p0[i], p1[i], p2[i], p3[i]
-        four = (0, 0, 0, 0)
-        c0, c1, c2, c3 = spread(a0, four), spread(a1, four), spread(a2, four), spread(a3, four)
-        whole = begin + (i + 1 - begin) // 4 * 4
-        for j in range(begin, whole, 4):
-            value = less(load(row, j, four), c0, load(p0, j, four))
-            value = less(value, c1, load(p1, j, four))
-            value = less(value, c2, load(p2, j, four))
-            store(row, j, less(value, c3, load(p3, j, four)))
-        for j in range(whole, i + 1):
-            row[j] -= (a0 * p0[j] + a1 * p1[j]) + (a2 * p2[j] + a3 * p3[j])
-        return
     b0, b1 = load(p0, i * width, lanes), load(p1, i * width, lanes)
     b2, b3 = load(p2, i * width, lanes), load(p3, i * width, lanes)
     for j in range(begin, i + 1):
