@@ -205,33 +205,33 @@ def _transform(
             f'the sides of an axis are "periodic" or a pair of "neumann" and "dirichlet"; found {sides!r}.'
         )
     k = torch.arange(n, dtype=torch.float64)
-    j, signs, twiddle = k + 0.5, None, k + 0j
+    j, rows, signs, twiddle = k + 0.5, None, None, k + 0j  # rows, n^2 entries, are for short axes only
     if isinstance(sides, str):
-        family, rows = "hartley", _hartley(k, n)
+        family = "hartley"
+        rows = _hartley(k, n) if dense else None
         eigenvalues = -4 * torch.sin(math.pi * k / n) ** 2
     else:
         left, right = sides
         family = "cosine" if left == right else "staggered"
         order = k if left == right else k + 0.5
-        rows = torch.cos(math.pi * order[:, None] * j / n) * math.sqrt(2 / n)
         size = torch.full((n,), math.sqrt(2 / n), dtype=torch.float64)
         if left == right:
-            rows[0] *= math.sqrt(0.5)
             size[0] *= math.sqrt(0.5)
             twiddle = torch.polar(size, -math.pi * k / (2 * n))
         else:
             twiddle = torch.polar(size.sqrt(), -math.pi * k / (2 * n))
         wave = torch.sin if left == "neumann" else torch.cos
         eigenvalues = -4 * wave(math.pi * order / (2 * n)) ** 2
-        if left == "dirichlet":
-            signs = 1 - 2 * (k % 2)
-            rows = rows * signs
+        signs = 1 - 2 * (k % 2) if left == "dirichlet" else None
+        if dense:
+            rows = torch.cos(math.pi * order[:, None] * j / n) * size[:, None]
+            rows = rows if signs is None else rows * signs
     complex_dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
     return Transform(
         family,
         n,
         eigenvalues,
-        matrix=rows.to(dtype=dtype, device=device) if dense else None,
+        matrix=None if rows is None else rows.to(dtype=dtype, device=device),
         twiddle=None if dense else twiddle.to(dtype=complex_dtype, device=device),
         signs=None if dense or signs is None else signs.to(dtype=dtype, device=device),
     )

@@ -270,33 +270,198 @@ def _spectrum(orders: list[Tensor], ratios: list[float], periods: list[int], smo
         s = torch.arange(first, last, step, dtype=torch.float64)
         nodes = s.exp()
         log_weights = p * s - 2 * smoothness * nodes
-    sums = [_aliased(nodes * ratio**2, order) for ratio, order in zip(ratios, orders, strict=True)]
     whole = torch.ones_like(nodes)
-    for ratio, n in zip(ratios, periods, strict=True):
-        whole = whole * _aliased(nodes * ratio**2, _orders(n, "periodic")).mean(-1)
+    for ratio, n in zip(
+        ratios, periods, strict=True
+    ):  # the mean over the modes of n cells, a sum of the same kind
+        whole = whole * _aliased(nodes * (ratio / n) ** 2, torch.zeros(1, dtype=torch.float64))[:, 0] / n
     # divided before the exponential: with small nu the integrand spans many orders of magnitude
     shares = torch.softmax(log_weights + whole.log(), 0) / whole
     total = torch.zeros([len(order) for order in orders], dtype=torch.float64)
     for some in torch.arange(len(nodes)).split(64):
-        last_axes = sums[-1][some]
-        for rows in reversed(sums[1:-1]):
-            last_axes = rows[some].reshape(len(some), -1, *(1,) * (last_axes.dim() - 1)) * last_axes[:, None]
-        if len(sums) == 1:
-            total = total + shares[some] @ last_axes
-        else:
-            total = total + torch.tensordot(sums[0][some] * shares[some, None], last_axes, dims=([0], [0]))
+        sums = [_aliased(nodes[some] * r**2, order) for r, order in zip(ratios, orders, strict=True)]
+        product = sums[-1]
+        for rows in reversed(sums[:-1]):
+            product = rows.reshape(len(some), -1, *(1,) * (product.dim() - 1)) * product[:, None]
+        total = total + torch.tensordot(shares[some], product, dims=1)
     return total
 
 
 def _aliased(sharpness: Tensor, order: Tensor) -> Tensor:
-    r"""``\sum_m exp(-a (f + m)^2)`` for ``a`` ``(nodes,)`` and ``f`` ``(modes,)``, or its Poisson-summed twin."""
-    a, m = sharpness[:, None, None], torch.arange(-4, 5, dtype=torch.float64)
-    wide = a < math.pi
-    direct = torch.exp(-a * (order[:, None] + m).square()).sum(-1)
-    b = torch.where(wide, a, 1.0)
-    waves = torch.cos(2 * math.pi * m * order[:, None])
-    dual = (torch.sqrt(math.pi / b) * torch.exp(-((math.pi * m).square() / b)) * waves).sum(-1)
-    return torch.where(wide[..., 0], dual, direct)
+    r"""``\sum_m exp(-a (f + m)^2)`` for ``a`` ``(nodes,)`` and ``f`` ``(modes,)``, directly or summed by Poisson."""
+    wide = sharpness < math.pi
+    near, far = sharpness[wide][:, None], sharpness[~wide][:, None]
+    result = torch.empty(len(sharpness), len(order), dtype=torch.float64)
+    dual = 1.0 + sum(
+        2 * torch.exp(-((math.pi * m) ** 2) / near) * torch.cos(2 * math.pi * m * order) for m in range(1, 5)
+    )
+    result[wide] = torch.sqrt(math.pi / near) * dual
+    result[~wide] = sum(torch.exp(-far * (order + m).square()) for m in range(-4, 5))
+    return result
+
+
+def _squared_modes(variances: Tensor, n: int, side: Sides) -> Tensor:
+    """Sum over modes (last axis) of variance times the squared mode, in each cell: cosines of twice the angle."""
+    if isinstance(side, str):  # the pair of modes of a wave number has the same squared sum everywhere
+        return variances.mean(-1, keepdim=True).expand(variances.shape)
+    left, right = side
+    sign = 1.0 if left == "neumann" else -1.0
+    orders = _orders(n, side) * 2 * n
+    weights = variances / n
+    if left == right:
+        weights = torch.where((orders == 0) | (orders == n), 0.5 * weights, weights)
+    k = orders.floor()
+    shift = (orders - k)[0] * (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    terms = torch.zeros(weights.shape, dtype=torch.complex128)
+    terms[..., k.long().remainder(n)] = torch.polar(weights, math.pi * k.expand(weights.shape) / n)
+    waves = torch.fft.ifft(terms, norm="forward") * torch.polar(
+        torch.ones(n, dtype=torch.float64), 2 * math.pi * shift
+    )
+    return weights.sum(-1, keepdim=True) + sign * waves.real
+
+
+def _require(self, value: Tensor) -> None:
+    shape = tuple(value.shape[-len(self.event_shape) :])
+    if shape != tuple(self.event_shape):
+        raise UsageError(
+            f"this field lives on {tuple(self.event_shape)} cells; found a tensor of shape {tuple(value.shape)}."
+        )
+
+
+class FieldTransform(Transform):
+    """White numbers of a :class:`GaussianField` to its values."""
+
+    bijective = True
+
+    def __init__(self, field: GaussianField, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.field = field
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        """All fields."""
+        return self.field.support
+
+    @property
+    def codomain(self) -> Any:  # type: ignore[override]
+        """All fields."""
+        return self.field.support
+
+    def with_cache(self, cache_size: int = 1) -> FieldTransform:
+        """The same map, with or without torch's cache of the last pair."""
+        return FieldTransform(self.field, cache_size)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.field.unwhiten(x)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.field.whiten(y)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """A constant."""
+        return self.field.log_volume().expand(x.shape[: x.dim() - len(self.field.event_shape)])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The orthogonal transform from cells to modes along all axes, or back."""
+
+    basis: tuple[Basis, ...]
+    to_modes: bool
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The transformed field."""
+        for axis, transform in zip(range(-len(self.basis), 0), self.basis, strict=True):
+            value = transform.forward(value, axis) if self.to_modes else transform.inverse(value, axis)
+        return value
+
+    @property
+    def back(self) -> Turn:
+        """The inverse, which is the adjoint."""
+        return Turn(self.basis, not self.to_modes)
+
+
+class _Turned(torch.autograd.Function):
+    """A turn, whose derivative is one turn again instead of that of its FFT."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, turn: Turn) -> Tensor:
+        return turn(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Turn], output: Tensor) -> None:
+        ctx.turn = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Turned.apply(gradients[0], ctx.turn.back), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return _Turned.apply(tangents[0], ctx.turn)
+
+
+def _orders(n: int, side: Sides) -> Tensor:
+    """Wave numbers of the rows of a basis, in units of the one whose wave length is a cell, up to one half."""
+    k = torch.arange(n, dtype=torch.float64)
+    if isinstance(side, str):
+        return torch.minimum(k, n - k) / n
+    left, right = side
+    order = k if left == "neumann" else n - k
+    return (order if left == right else order + (0.5 if left == "neumann" else -0.5)) / (2 * n)
+
+
+def _spectrum(orders: list[Tensor], ratios: list[float], periods: list[int], smoothness: float) -> Tensor:
+    r"""Variance of each mode of a field of unit standard deviation, aliases included.
+
+    The spectral density is a mixture of Gaussians, whose aliases are sums along each axis:
+
+    .. math:: (2 \nu + |\ell k|^2)^{-p} = \frac{1}{\Gamma(p)} \int_0^\infty t^{p-1} e^{-2 \nu t}
+              \prod_a e^{-t \ell_a^2 k_a^2} dt, \qquad p = \nu + d / 2
+
+    by the trapezoidal rule in ``log t``, which converges exponentially. All terms are positive, so that the smallest
+    variances have all their digits, too.
+    """
+    if math.isinf(smoothness):
+        nodes, log_weights = torch.full((1,), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    else:
+        p = smoothness + 0.5 * len(orders)
+        step = min(0.2, 0.5 / math.sqrt(p))
+        first = min(-2 * math.log(max(ratios)), -math.log(2 * smoothness)) - 38 / smoothness
+        last = math.log((p + 60) / smoothness)
+        s = torch.arange(first, last, step, dtype=torch.float64)
+        nodes = s.exp()
+        log_weights = p * s - 2 * smoothness * nodes
+    whole = torch.ones_like(nodes)
+    for ratio, n in zip(
+        ratios, periods, strict=True
+    ):  # the mean over the modes of n cells, a sum of the same kind
+        whole = whole * _aliased(nodes * (ratio / n) ** 2, torch.zeros(1, dtype=torch.float64))[:, 0] / n
+    # divided before the exponential: with small nu the integrand spans many orders of magnitude
+    shares = torch.softmax(log_weights + whole.log(), 0) / whole
+    total = torch.zeros([len(order) for order in orders], dtype=torch.float64)
+    for some in torch.arange(len(nodes)).split(64):
+        sums = [_aliased(nodes[some] * r**2, order) for r, order in zip(ratios, orders, strict=True)]
+        product = sums[-1]
+        for rows in reversed(sums[:-1]):
+            product = rows.reshape(len(some), -1, *(1,) * (product.dim() - 1)) * product[:, None]
+        total = total + torch.tensordot(shares[some], product, dims=1)
+    return total
+
+
+def _aliased(sharpness: Tensor, order: Tensor) -> Tensor:
+    r"""``\sum_m exp(-a (f + m)^2)`` for ``a`` ``(nodes,)`` and ``f`` ``(modes,)``, directly or summed by Poisson."""
+    wide = sharpness < math.pi
+    near, far = sharpness[wide][:, None], sharpness[~wide][:, None]
+    result = torch.empty(len(sharpness), len(order), dtype=torch.float64)
+    dual = 1.0 + sum(
+        2 * torch.exp(-((math.pi * m) ** 2) / near) * torch.cos(2 * math.pi * m * order) for m in range(1, 5)
+    )
+    result[wide] = torch.sqrt(math.pi / near) * dual
+    result[~wide] = sum(torch.exp(-far * (order + m).square()) for m in range(-4, 5))
+    return result
 
 
 def _squared_modes(variances: Tensor, n: int, side: Sides) -> Tensor:
