@@ -5,8 +5,8 @@ The sum of an episode's rewards is minus the loss of its scenario. Gymnasium and
 
 from dpcontrol.environments.actions import ActionMap
 from dpcontrol.environments.batch import Batch
-from dpcontrol.environments.foreign import controller_of_sb3
+from dpcontrol.environments.foreign import ForeignController, controller_of_sb3
 from dpcontrol.environments.single import gymnasium_env
 from dpcontrol.environments.vector import vec_env
 
-__all__ = ["ActionMap", "Batch", "controller_of_sb3", "gymnasium_env", "vec_env"]
+__all__ = ["ActionMap", "Batch", "ForeignController", "controller_of_sb3", "gymnasium_env", "vec_env"]

@@ -41,16 +41,18 @@ class Batch:
         count: how many episodes run at once.
         seed: of the scenes.
         failure: what a failed simulation costs; by default ten times the loss of the start guess.
+        actions: how actions become controls, for a problem that seeks a policy already.
     """
 
     problem: Problem
     count: int
     seed: int = 0
     failure: float | None = None
+    actions: ActionMap | None = None
 
     def __post_init__(self) -> None:
         self.observer: Observer = observer(self.problem)
-        self.actions: ActionMap = action_map(self.problem)
+        self.map: ActionMap = self.actions or action_map(self.problem)
         self._generator = torch.Generator().manual_seed(self.seed)
         self._episode: Episode | None = None
         with torch.no_grad():
@@ -64,6 +66,11 @@ class Batch:
         """Where the episodes stand."""
         assert self._episode is not None, "reset the batch first"
         return self._episode
+
+    @property
+    def episode_steps(self) -> int:
+        """How many actions an episode takes."""
+        return self.problem.free_steps
 
     @property
     def state(self) -> Tree:
@@ -90,7 +97,7 @@ class Batch:
     def step(self, actions: Tensor) -> Moved:
         """Act in all episodes, ``actions (episodes, size)`` in [-1, 1]."""
         with torch.no_grad():
-            self._episode, reward = advance(self.episode, self.actions.to_control(actions))
+            self._episode, reward = advance(self.episode, self.map.to_control(actions))
             seen = self._see(self.episode)
             # the last observation of the horizon need not see what the reward has counted
             fine = torch.isfinite(reward) & torch.isfinite(seen).all(1)

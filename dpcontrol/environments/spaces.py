@@ -14,4 +14,4 @@ def spaces_of(batch: Batch) -> tuple[Any, Any]:
     """Unbounded observations ``(inputs,)`` and actions in [-1, 1], both float32."""
     box = wanted("gymnasium.spaces").Box
     seen = box(-np.inf, np.inf, (batch.inputs,), np.float32)
-    return seen, box(-1.0, 1.0, (batch.actions.size,), np.float32)
+    return seen, box(-1.0, 1.0, (batch.map.size,), np.float32)

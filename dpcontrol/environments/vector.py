@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dpcontrol.environments.actions import ActionMap
 from dpcontrol.environments.batch import Batch, as_actions
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
-def vec_env(problem: Problem, count: int = 64, *, seed: int = 0, failure: float | None = None) -> VecEnv:
+def vec_env(
+    problem: Problem,
+    count: int = 64,
+    *,
+    seed: int = 0,
+    failure: float | None = None,
+    actions: ActionMap | None = None,
+) -> VecEnv:
     """``count`` episodes as one Stable-Baselines3 ``VecEnv``; every step of all is one tensor step.
 
     Observations are those of every learned method here (state, target, time to go, scaled), float32; actions lie in
@@ -26,7 +34,7 @@ def vec_env(problem: Problem, count: int = 64, *, seed: int = 0, failure: float 
     because another one failed says ``TimeLimit.truncated``.
 
     Args:
-        problem, count, seed, failure: as in :class:`~dpcontrol.environments.batch.Batch`.
+        problem, count, seed, failure, actions: as in :class:`~dpcontrol.environments.batch.Batch`.
 
     Raises:
         UsageError: if the problem seeks no control, or Stable-Baselines3 is missing.
@@ -90,7 +98,7 @@ def vec_env(problem: Problem, count: int = 64, *, seed: int = 0, failure: float 
                 return range(self.num_envs)
             return [indices] if isinstance(indices, int) else list(indices)
 
-    return TensorVecEnv(Batch(problem, count, seed, failure))
+    return TensorVecEnv(Batch(problem, count, seed, failure, actions))
 
 
 def _numbers(seen: torch.Tensor) -> np.ndarray:

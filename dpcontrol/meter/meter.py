@@ -222,6 +222,11 @@ class Meter:
         """Minus the Hessian ``(dimension, dimension)`` of the prior's log-density in free numbers; costs nothing."""
         return rows.prior_hessian(self.problem, self._template, x.reshape(-1))
 
+    def spend(self, price: Counts) -> None:
+        """Pay for steps that a strategy is about to take by itself, in an environment say."""
+        self._stop_if_spent(price)
+        self.charge(price)
+
     def charge(self, counts: Counts) -> None:
         """Book what was spent elsewhere, in a worker process say."""
         self.ledger.counts = self.counts + counts

@@ -15,6 +15,7 @@ from dpcontrol.strategies.cross_entropy import CEM
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.gauss_newton import GaussNewton
+from dpcontrol.strategies.laplace import Laplace
 from dpcontrol.strategies.model_free import PPO, SAC
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.policy import LearnedPolicy
@@ -26,6 +27,7 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "lbfgs": LBFGS,
     "newton_krylov": NewtonKrylov,
     "gauss_newton": GaussNewton,
+    "laplace": Laplace,
     "policy": LearnedPolicy,
     "ppo": PPO,
     "sac": SAC,

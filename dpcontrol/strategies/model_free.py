@@ -1,0 +1,321 @@
+"""``ppo`` and ``sac``: feedback controllers learned from rewards alone, by Stable-Baselines3."""
+
+from __future__ import annotations
+
+import abc
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.environments import ForeignController, vec_env
+from dpcontrol.environments.actions import action_map
+from dpcontrol.environments.batch import Batch
+from dpcontrol.environments.spaces import spaces_of
+from dpcontrol.environments.wanted import wanted
+from dpcontrol.meter import Meter
+from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.problem.observing import observer
+from dpcontrol.results import Counts, Status
+from dpcontrol.run import Strategy
+from dpcontrol.strategies.checks import positive, whole
+
+WITHOUT_BUDGET = 200_000  # environment steps
+WORTH_AN_UPDATE, LONGEST = 4096, 256  # environment steps of all episodes together, and of each
+
+
+@dataclass(frozen=True)
+class ModelFree(Strategy):
+    """What ``ppo`` and ``sac`` have in common; see there.
+
+    They see what every learned method sees (state, target, time to go) and are judged like ``policy``: trained on fresh
+    scenes, validated on drawn ones, scored on the problem's own. A step of an episode costs one simulated step, so does
+    a step of validation. The rewards of an episode sum to minus its loss; they are scaled by their running spread.
+
+    Args:
+        steps: environment steps at most; ``None`` goes on until the budget is spent (200,000 without a budget).
+        environments: episodes that run at once.
+        width, depth: of the hidden layers of the networks, as in ``policy``.
+        learning_rate: of Adam.
+        discount: of future rewards; the horizon is finite and the time to go is seen, so it may be close to 1.
+        validation: how many scenes to validate on; ``validate_every``: environment steps between two validations.
+    """
+
+    steps: int | None = None
+    environments: int = 64
+    width: int = 128
+    depth: int = 2
+    learning_rate: float = 3e-4
+    discount: float = 0.99
+    validation: int = 128
+    validate_every: int = 20_000
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        counts = {"environments": self.environments, "width": self.width, "depth": self.depth}
+        counts |= {"validation": self.validation, "validate_every": self.validate_every}
+        whole(name, **counts, **({} if self.steps is None else {"steps": self.steps}))
+        positive(name, learning_rate=self.learning_rate, discount=self.discount)
+
+    @property
+    def needs(self) -> frozenset[View]:
+        return frozenset({View.LOSS, View.ACTING})
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.BOUNDS})
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def stores_state(self) -> bool:
+        return True
+
+    def load(self) -> None:
+        wanted("stable_baselines3")
+
+    def pose(self, problem: Problem) -> Problem:
+        """The same problem, with the weights of a controller sought."""
+        if View.ACTING not in problem.offers or isinstance(problem.unknown.slots[0], Policy):
+            return problem
+        actions = action_map(problem)
+        with _generators_restored(0):
+            spaces = spaces_of(Batch(problem, 1, failure=0.0))
+            policy = self._actor(*spaces)
+        return problem.with_unknown(Policy(ForeignController(policy, observer(problem), actions)))
+
+    @abc.abstractmethod
+    def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
+        """A fresh acting network for an observation and an action space."""
+
+    @abc.abstractmethod
+    def _model(self, env: Any, seed: int) -> Any:
+        """The learner."""
+
+    @abc.abstractmethod
+    def _acting(self, model: Any) -> torch.nn.Module:
+        """The part of a learner that acts."""
+
+    def _layers(self) -> dict[str, Any]:
+        return {"net_arch": [self.width] * self.depth, "activation_fn": torch.nn.SiLU}
+
+    def run(self, meter: Meter, generator: torch.Generator) -> Status:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        slot = meter.problem.unknown.slots[0]
+        assert isinstance(slot, Policy) and isinstance(slot.network, ForeignController)
+        start = float(meter.values(meter.start()).nan_to_num(0.0, 0.0, 0.0))
+        env = vec_env(
+            meter.problem,
+            self.environments,
+            seed=seed,
+            failure=10.0 * max(1.0, start),
+            actions=slot.network.actions,
+        )
+        scaled = wanted("stable_baselines3.common.vec_env").VecNormalize(
+            env, norm_obs=False, gamma=self.discount
+        )
+        with _generators_restored(seed):
+            model = self._model(scaled, seed)
+            training = Training(self, meter, model, seed)
+            model.learn(self.steps or _most(meter), callback=training.callback())
+            training.validate()
+        return Status("iterations spent", "the steps were spent; more of them may lower the loss.")
+
+
+@dataclass(frozen=True)
+class PPO(ModelFree):
+    r"""Proximal policy optimisation: a stochastic policy, improved by first-order steps on fresh episodes.
+
+    .. math:: \max_w E\left[\min\left(r A, \mathrm{clip}(r, 1 - \epsilon, 1 + \epsilon) A\right)\right],
+        \quad r = \pi_w(a | o) / \pi_{\text{old}}(a | o)
+
+    Args:
+        rollout: environment steps of each of them between two updates; by default whole episodes, until there are 4096
+            of all together, and at most 256.
+        minibatches: an update goes through the rollouts in so many parts, ``epochs`` times.
+        clip, trace: :math:`\epsilon`, and :math:`\lambda` of the generalised advantage estimate.
+        spread: logarithm of the standard deviation that actions start with, in half their range.
+        others: see :class:`ModelFree`.
+
+    It cannot be resumed exactly: the networks are stored, the optimizer and the random streams begin anew.
+
+    Source: J. Schulman et al., "Proximal policy optimization algorithms", arXiv:1707.06347 (2017); Stable-Baselines3.
+    """
+
+    rollout: int | None = None
+    minibatches: int = 8
+    epochs: int = 10
+    clip: float = 0.2
+    trace: float = 0.95
+    spread: float = -0.7
+
+    def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
+        policies = wanted("stable_baselines3.common.policies")
+        made: torch.nn.Module = policies.ActorCriticPolicy(
+            seen, acted, lambda _: self.learning_rate, log_std_init=self.spread, **self._layers()
+        )
+        return made
+
+    def _model(self, env: Any, seed: int) -> Any:
+        episode = env.venv.batch.episode_steps
+        # whole episodes, and enough of them for an update
+        whole_episodes = episode * math.ceil(WORTH_AN_UPDATE / (episode * self.environments))
+        steps = self.rollout or min(LONGEST, whole_episodes)
+        return wanted("stable_baselines3").PPO(
+            "MlpPolicy",
+            env,
+            learning_rate=self.learning_rate,
+            n_steps=steps,
+            batch_size=max(2, steps * self.environments // self.minibatches),
+            n_epochs=self.epochs,
+            gamma=self.discount,
+            gae_lambda=self.trace,
+            clip_range=self.clip,
+            policy_kwargs={"log_std_init": self.spread, **self._layers()},
+            seed=seed,
+            device="cpu",
+        )
+
+    def _acting(self, model: Any) -> torch.nn.Module:
+        acting: torch.nn.Module = model.policy
+        return acting
+
+
+@dataclass(frozen=True)
+class SAC(ModelFree):
+    r"""Soft actor-critic: off-policy learning of a stochastic policy with two critics and an entropy bonus.
+
+    Args:
+        updates: gradient steps for each environment step.
+        memory: transitions that are remembered; ``batch`` of them make one gradient step.
+        warmup: random environment steps before the first update.
+        others: see :class:`ModelFree`.
+
+    It cannot be resumed exactly: the networks are stored; optimizers, random streams and remembered transitions begin
+    anew.
+
+    Source: T. Haarnoja et al., "Soft actor-critic algorithms and applications", arXiv:1812.05905 (2018);
+    Stable-Baselines3.
+    """
+
+    updates: float = 0.25
+    memory: int = 300_000
+    batch: int = 256
+    warmup: int = 4_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("SAC", updates=self.updates)
+        whole("SAC", memory=self.memory, batch=self.batch, warmup=self.warmup)
+
+    def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
+        policies = wanted("stable_baselines3.sac.policies")
+        made: torch.nn.Module = policies.SACPolicy(
+            seen, acted, lambda _: self.learning_rate, **self._layers()
+        ).actor
+        return made
+
+    def _model(self, env: Any, seed: int) -> Any:
+        return wanted("stable_baselines3").SAC(
+            "MlpPolicy",
+            env,
+            learning_rate=self.learning_rate,
+            buffer_size=self.memory,
+            learning_starts=self.warmup,
+            batch_size=self.batch,
+            gamma=self.discount,
+            train_freq=1,
+            gradient_steps=max(1, round(self.updates * self.environments)),
+            policy_kwargs=self._layers(),
+            seed=seed,
+            device="cpu",
+        )
+
+    def _acting(self, model: Any) -> torch.nn.Module:
+        acting: torch.nn.Module = model.policy.actor
+        return acting
+
+
+class Training:
+    """A learner at work: charges its steps, validates, and keeps what a later run can go on with."""
+
+    def __init__(self, strategy: ModelFree, meter: Meter, model: Any, seed: int) -> None:
+        self._strategy, self._meter, self._model = strategy, meter, model
+        self._since = strategy.validate_every
+        scenarios = meter.problem.scenarios
+        self._validation = scenarios
+        if View.DISTRIBUTION in meter.problem.offers:
+            self._validation = scenarios.draw(torch.Generator().manual_seed(seed), strategy.validation)
+        else:
+            meter.remark("trained and validated on the very scenarios that it is judged on.")
+        kept = meter.resumed()
+        if kept is not None:
+            model.policy.load_state_dict(kept["networks"])
+            meter.remark("resumed with the stored networks and fresh random streams, so not to the bit.")
+
+    def callback(self) -> Any:
+        """What Stable-Baselines3 calls after every step of the batch."""
+        base = wanted("stable_baselines3.common.callbacks").BaseCallback
+        training = self
+
+        class Charging(base):  # type: ignore[misc, valid-type]
+            """Charges steps, and validates every now and then."""
+
+            def _on_step(self) -> bool:
+                training.stepped()
+                return True
+
+        return Charging()
+
+    def stepped(self) -> None:
+        """One step of all episodes was taken."""
+        count = self._strategy.environments
+        if self._since >= self._strategy.validate_every:
+            self.validate()
+            self._since = 0
+        self._since += count
+        self._meter.spend(Counts(count))
+        self._meter.keep(self._pack)
+
+    def validate(self) -> None:
+        """Score the acting network on the validation scenes."""
+        weights = self._weights()
+        loss = self._meter.sampled_values(weights, self._validation).mean()
+        self._meter.observe(weights, loss[None], steps=0)
+
+    def _weights(self) -> Tensor:
+        acting = self._strategy._acting(self._model)
+        own = {f"acting.policy.{name}": value.detach() for name, value in acting.named_parameters()}
+        layout = self._meter.layout()["policy"]
+        return tree.ravel({"policy": {name: own[name].to(like) for name, like in layout.items()}})[None]
+
+    def _pack(self) -> dict[str, Any]:
+        return {"networks": {name: value.clone() for name, value in self._model.policy.state_dict().items()}}
+
+
+def _most(meter: Meter) -> int:
+    limits = meter.budget
+    bounded = any(limit is not None for limit in (limits.seconds, limits.simulated_steps))
+    return 2**40 if bounded else WITHOUT_BUDGET
+
+
+@contextmanager
+def _generators_restored(seed: int) -> Iterator[None]:
+    """Stable-Baselines3 seeds and draws from the global generators: they are as they were afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,105 @@
+"""Controllers learned from rewards: they learn, keep to their budget, repeat, and leave the world as it was."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import dpcontrol as dp
+
+pytest.importorskip("stable_baselines3")
+F64 = torch.float64
+QUICK = {"width": 32, "learning_rate": 2e-3, "validation": 32, "validate_every": 2_000}
+OPTIONS = {
+    "ppo": {**QUICK, "environments": 64},
+    "sac": {**QUICK, "environments": 16, "warmup": 400, "batch": 64},
+}
+
+
+def drawn(generator, n):
+    return {
+        "initial_state": torch.randn(n, 2, generator=generator, dtype=F64),
+        "target": torch.randn(n, 2, generator=generator, dtype=F64),
+    }
+
+
+def step(x, u):
+    return x + 0.2 * u
+
+
+def moving():
+    """Points that are pushed to a target; standing still costs 4 on average, the optimum 0.2."""
+    scenes = drawn(torch.Generator().manual_seed(3), 50)
+    return dp.control_problem(
+        step,
+        initial_state=scenes.pop("initial_state"),
+        horizon=6,
+        objective=dp.reach("target") + 1e-2 * dp.effort(),
+        control=dp.ControlSequence(2, -4.0, 4.0),
+        scenarios=dp.Scenarios(scenes, sampler=drawn),
+        name="moving",
+    )
+
+
+@pytest.mark.parametrize(("name", "steps"), [("ppo", 60_000), ("sac", 5_000)])
+def test_it_learns_and_keeps_its_budget(name, steps):
+    problem = moving()
+    optimum = dp.solve(problem, "lbfgs").loss
+    solution = dp.solve(problem, name, budget=dp.Budget(simulated_steps=steps), **OPTIONS[name])
+    assert solution.status.kind == "budget spent" and solution.counts.simulated_steps <= steps
+    assert solution.counts.gradients == 0
+    untrained = solution.history["loss"][0]
+    # a good part of what can be gained
+    assert solution.loss - optimum < 0.35 * (untrained - optimum)
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_the_same_seed_gives_the_same_numbers_and_nobody_elses_change(name):
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    found = [
+        dp.solve(moving(), name, seed=seed, steps=600, **{**OPTIONS[name], "environments": 16})
+        for seed in (1, 1, 2)
+    ]
+    assert found[0].loss == found[1].loss != found[2].loss
+    assert before[0] == random.getstate() and np.array_equal(before[1], np.random.get_state()[1])
+    assert torch.equal(before[2], torch.get_rng_state())
+
+
+def test_a_problem_without_a_control_is_refused():
+    problem = dp.control_problem(
+        lambda x, u: 0.9 * x,
+        initial_state=torch.ones(1, 2),
+        horizon=3,
+        objective=dp.reach(torch.zeros(2)),
+        unknown=dp.InitialState(),
+    )
+    with pytest.raises(dp.UsageError, match="a control that acts step by step"):
+        dp.solve(problem, "ppo")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"environments": 1.5}, {"learning_rate": -1.0}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(dp.UsageError):
+        dp.solve(moving(), "ppo", **wrong)
+
+
+def test_an_interrupted_training_goes_on_with_its_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr("dpcontrol.folder.KEEP_EVERY_SECONDS", 0.0)
+    problem, folder = moving(), tmp_path / "run"
+    calls = []
+
+    def stop(progress):
+        calls.append(progress)
+        return len(calls) >= 4
+
+    options = {**OPTIONS["ppo"], "validate_every": 3_000}
+    budget = dp.Budget(simulated_steps=30_000)
+    first = dp.solve(problem, "ppo", budget=budget, callback=stop, folder=folder, **options)
+    assert first.status.kind == "stopped"
+    again = dp.solve(problem, "ppo", budget=budget, folder=folder, resume=True, **options)
+    assert again.counts.simulated_steps <= 30_000 and again.loss < first.loss
+    assert again.history["simulated_steps"][: len(calls)] == first.history["simulated_steps"][: len(calls)]
+    assert "not to the bit" in again.status.sentence
