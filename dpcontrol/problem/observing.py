@@ -18,6 +18,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.objective import Closing
 from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import Reach, Track
+from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -105,13 +106,22 @@ class Controller(nn.Module):
         body: from the observation to ``(scenarios, outputs)``, the entries of the control.
         control: the slot whose control is played: shape, bounds and scale.
         inputs: size of the observation.
+        base: a law of the problem whose control the network corrects: ``range(body(observation)) + base``, clipped.
     """
 
-    def __init__(self, observer: Observer, body: nn.Module, control: ControlSequence, inputs: int) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        body: nn.Module,
+        control: ControlSequence,
+        inputs: int,
+        base: Law | None = None,
+    ) -> None:
         super().__init__()
         self.observer = observer
         self.body = body
         self.control = control
+        self.base = base
         self.inputs, self.outputs = inputs, math.prod(control.sizes)
         self.boxed = all(
             side is not None and bool(torch.isfinite(torch.as_tensor(side)).all())
@@ -120,7 +130,10 @@ class Controller(nn.Module):
 
     def forward(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
         """The control ``(scenarios, *shape)``."""
-        seen = self.observer(state, t, scenario)
+        own = self._own(self.observer(state, t, scenario))
+        return own if self.base is None else self.control.clip(own + self.base(state, t, scenario))
+
+    def _own(self, seen: Tensor) -> Tensor:
         raw = self.body(seen).reshape(len(seen), *self.control.sizes)
         if self.boxed:
             low, high = (
@@ -132,8 +145,10 @@ class Controller(nn.Module):
         return self.control.clip(raw * torch.as_tensor(scale, dtype=raw.dtype, device=raw.device))
 
 
-def controller(problem: Problem, body: Body) -> Controller:
+def controller(problem: Problem, body: Body, base: str | None = None) -> Controller:
     """A controller for an open-loop problem, with a body made for its observation and control.
+
+    ``base`` names one of the problem's simple laws, whose control the network corrects.
 
     Raises:
         UsageError: if the problem does not seek one control sequence.
@@ -144,11 +159,17 @@ def controller(problem: Problem, body: Body) -> Controller:
             f"a controller plays a control step by step, but {problem.name} seeks {', '.join(problem.unknown.names)}: "
             "pose it with control=ControlSequence(...)."
         )
+    if base is not None and base not in problem.baselines:
+        known = ", ".join(sorted(problem.baselines)) or "none"
+        raise UsageError(
+            f"{problem.name} has no law called {base!r}; it has {known}: name one of these, or leave base out."
+        )
     eyes = observer(problem)
     with torch.no_grad():
         size = eyes(problem.scenarios.data["initial_state"], 0.0, problem.scenarios.data).shape[1]
     made = body(size, math.prod(slots[0].sizes))
-    return Controller(eyes, made.to(problem.pose().dtype), slots[0], size)
+    law = None if base is None else problem.baselines[base]
+    return Controller(eyes, made.to(problem.pose().dtype), slots[0], size, law)
 
 
 def _size(leaf: Tensor) -> float:

@@ -46,6 +46,7 @@ class LearnedPolicy(Strategy):
         network: ``body(inputs, outputs) -> nn.Module`` from observation to control (drawn anew for each seed), or a
             module of your own, ``module(state, t, scenario) -> control``, which starts with the weights it has.
         width, depth: of the hidden layers of the default network, an MLP.
+        base: the name of one of the problem's simple laws, whose control the network corrects; none by default.
         batch: scenarios of an iteration.
         learning_rate: of Adam, at the start.
         iterations: at most this many; ``None`` goes on until the budget is spent, and up to 2000 without a budget.
@@ -61,6 +62,7 @@ class LearnedPolicy(Strategy):
     """
 
     network: Body | nn.Module | None = None
+    base: str | None = None
     width: int = 128
     depth: int = 2
     batch: int = 64
@@ -112,7 +114,7 @@ class LearnedPolicy(Strategy):
             return problem.with_unknown(Policy(self.network))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return problem.with_unknown(Policy(controller(problem, self._body)))
+            return problem.with_unknown(Policy(controller(problem, self._body, self.base)))
 
     def _body(self, inputs: int, outputs: int) -> nn.Module:
         if self.network is None:

@@ -1,5 +1,7 @@
 """``policy``: known optima of feedback, held-out scenes, reproducible and resumable, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from strategy_cases import F64, interrupted_and_resumed
@@ -218,3 +220,21 @@ def test_what_it_refuses():
         run(sought, LearnedPolicy())
     with pytest.raises(UsageError, match="ControlSequence"):
         controller(sought, linear)
+
+
+def test_a_network_may_correct_a_law_of_the_problem():
+    def damped(state, t, scenario):
+        return -state.sum(1, keepdim=True)
+
+    problem = replace(integrator(), baselines={"damped": damped})
+    law = controller(problem, lambda i, o: torch.nn.Linear(i, o).requires_grad_(False), "damped")
+    torch.nn.init.zeros_(law.body.weight)
+    torch.nn.init.zeros_(law.body.bias)
+    asked = problem.with_unknown(Policy(law))
+    # a network that says nothing leaves the law as it is
+    found = asked.simulate(asked.start())
+    torch.testing.assert_close(found.states, problem.run_law(damped).states)
+    corrected = dp.solve(problem, "policy", base="damped", iterations=60, width=16)
+    assert corrected.loss < float(asked.loss(asked.start()).mean())
+    with pytest.raises(UsageError, match="no law called 'dampd'; it has damped"):
+        dp.solve(problem, "policy", base="dampd")
