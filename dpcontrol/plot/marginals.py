@@ -98,7 +98,7 @@ def draw_marginals(part: Any, marginals: Sequence[Marginal], columns: int) -> No
         _draw_marginal(axes, marginal)
     for axes in list(grid.flat)[len(marginals) :]:
         axes.set_axis_off()
-    _legend(part, marginals)
+    _legend(part, marginals, 6 if columns > 2 else 3)
 
 
 def _draw_marginal(axes: Any, marginal: Marginal) -> None:
@@ -124,7 +124,7 @@ def _draw_marginal(axes: Any, marginal: Marginal) -> None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     axes.locator_params(axis="x", nbins=5)
-    low, high = _view(pooled, marginal)
+    low, high = view(pooled, marginal.truth, marginal.reference)
     points = np.linspace(low, high, POINTS)
     ends = bounds(pooled)
     found = density(pooled, points, ends)
@@ -149,16 +149,18 @@ def _draw_marginal(axes: Any, marginal: Marginal) -> None:
     axes.set_xlim(low, high)
 
 
-def _view(pooled: np.ndarray, marginal: Marginal) -> tuple[float, float]:
-    low, high = np.quantile(pooled, [0.001, 0.999])
-    inside = [low, high]
-    if marginal.truth is not None:
-        inside.append(marginal.truth)
-    if marginal.reference is not None:
-        mean, sd = marginal.reference
+def view(
+    pooled: np.ndarray, truth: float | None, reference: tuple[float, float] | None
+) -> tuple[float, float]:
+    """What an axis reaches over: nearly all draws, the truth, and two sds about the reference."""
+    inside = [float(end) for end in np.quantile(pooled, [0.001, 0.999])]
+    if truth is not None:
+        inside.append(truth)
+    if reference is not None:
+        mean, sd = reference
         inside += [mean - 2 * sd, mean + 2 * sd]
     margin = 0.06 * (max(inside) - min(inside)) or 0.5
-    return float(min(inside) - margin), float(max(inside) + margin)
+    return min(inside) - margin, max(inside) + margin
 
 
 def _bar(axes: Any, mean: float, sd: float, height: float, colour: str, marker: str) -> None:
@@ -166,7 +168,7 @@ def _bar(axes: Any, mean: float, sd: float, height: float, colour: str, marker: 
     axes.plot([mean], [height], marker, color=colour, ms=5.5, zorder=4)
 
 
-def _legend(part: Any, marginals: Sequence[Marginal]) -> None:
+def _legend(part: Any, marginals: Sequence[Marginal], most: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=POSTERIOR, lw=2.4, label="posterior")]
@@ -179,7 +181,7 @@ def _legend(part: Any, marginals: Sequence[Marginal]) -> None:
     handles.append(Line2D([], [], color=INK, marker="o", ms=5.5, lw=2.4, label="mean ± sd"))
     if any(m.reference is not None for m in marginals):
         handles.append(Line2D([], [], color=REFERENCE, marker="D", ms=5, lw=2.4, label="reference mean ± sd"))
-    part.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9.5)
+    part.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), most), fontsize=9.5)
 
 
 # -- pairs -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from dpcontrol.plot.bands import Band, FieldDraws, bands_figure, draw_bands, draw_profile, field_figure
 from dpcontrol.plot.chains import chains_figure
 from dpcontrol.plot.framed import Head, framed
-from dpcontrol.plot.marginals import Marginal, draw_marginals, marginals_figure, pairs_figure
+from dpcontrol.plot.marginals import Marginal, draw_marginals, marginals_figure, pairs_figure, view
 from dpcontrol.plot.style import styled
 from dpcontrol.posterior.predictive import Predictions
 from dpcontrol.posterior.priors import prior_curve, prior_draws
@@ -61,18 +61,22 @@ def overview(posterior: Posterior) -> Any:
     found = material(posterior)
     shown = bands(found.problem, posterior.predict(PREDICTED))[:COLUMNS]
     single = marginals(found, own=True)[:SHOWN]
-    curve = None if single else next(iter(fields(found)), None)
+    curve = next(iter(fields(found)), None)
     with styled():
-        columns = min(len(single), 4) or 1
-        upper = 2.6 * -(-len(single) // columns) + 0.3 if single else 3.4 if curve is not None else 0.0
+        columns = min(len(single), 2 if curve is not None else 4)
+        upper = max(2.6 * -(-len(single) // max(columns, 1)) + 0.3, 3.4 * (curve is not None))
         lower = 3.1 if shown else 0.0
         figure, body = framed(found.head("posterior"), max(11.5, 3.0 * columns), upper + lower)
         heights = [height for height in (upper, lower) if height]
         parts = list(body.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-        if single:
-            draw_marginals(parts.pop(0), single, columns)
+        above = parts.pop(0)
+        if single and curve is not None:
+            above, right = above.subfigures(1, 2, width_ratios=(columns, 2))
+            draw_profile(right, _flattened(curve))
         elif curve is not None:
-            draw_profile(parts.pop(0), _flattened(curve))
+            draw_profile(above, _flattened(curve))
+        if single:
+            draw_marginals(above, single, columns)
         if shown:
             draw_bands(parts.pop(0), shown, len(shown))
     return figure
@@ -93,14 +97,22 @@ def figures(posterior: Posterior) -> dict[str, Any]:
         )
         result["posterior traces"] = chains_figure([*worst, density], divergent, found.head("traces"))
     for field in fields(found):
-        result[f"posterior {field.label}"] = field_figure(field, found.head(field.label))
+        result[f"posterior {field.label.split('[')[0]}"] = field_figure(field, found.head(field.label))
     predicted = posterior.predict(PREDICTED)
     if predicted.count:
-        check = " ".join(predicted.check().sentences)
-        head = found.head("predictions over data")
-        head = Head(head.title, f"{head.note} {check}", head.warning)
+        head = _checked(found.head("predictions over data"), predicted)
         result["posterior predictions"] = bands_figure(bands(found.problem, predicted)[:PANELS], head)
     return result
+
+
+def _checked(head: Head, predicted: Predictions) -> Head:
+    """With what the predictive check says."""
+    check = predicted.check()
+    if check.passed:
+        return Head(head.title, f"{head.note} {' '.join(check.sentences)}", head.warning)
+    odd = ", ".join(each.name for each in check.comparisons if each.unusual)
+    said = f"the data are unusual for this model in {odd}"
+    return Head(head.title, head.note, f"{head.warning}; {said}" if head.warning else said)
 
 
 # -- single numbers --------------------------------------------------------------------------------------------------
@@ -120,13 +132,14 @@ def marginals(found: Material, *, own: bool = False) -> list[Marginal]:
         for place in _places(site):
             index: tuple[Any, ...] = tuple(int(k) for k in np.unravel_index(place, site.mean.shape))
             draws = values[(slice(None), slice(None), *index)]
+            known, otherwise = _entry(truth.get(name), site, index), _pair(reference.get(name), site, index)
             result.append(
                 Marginal(
                     label=labels[place],
                     values=draws,
-                    prior=prior_curve(found.problem, name, index, draws),
-                    truth=_entry(truth.get(name), site, index),
-                    reference=_pair(reference.get(name), site, index),
+                    prior=prior_curve(found.problem, name, index, view(draws.ravel(), known, otherwise)),
+                    truth=known,
+                    reference=otherwise,
                     caption=_caption(float(draws.mean()), float(draws.std())),
                     alarm=_alarm(found, name, place),
                 )
@@ -210,7 +223,12 @@ def fields(found: Material) -> list[FieldDraws]:
         shown = flat[(slice(None), *cut)]
         shown = shown.reshape(len(shown), *beliefs[0].shape)
         truth_shown = None if known is None else known[cut].reshape(beliefs[0].shape)
-        result.append(FieldDraws(name, shown, beliefs, truth_shown))
+        part = ", ".join(
+            ":" if isinstance(k, slice) else str(k)
+            for k, n in zip(cut, before.shape[1:], strict=True)
+            if n > 1
+        )
+        result.append(FieldDraws(f"{name}[{part}]" if "0" in part else name, shown, beliefs, truth_shown))
     return result
 
 

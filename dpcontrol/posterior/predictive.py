@@ -76,7 +76,7 @@ class Predictions:
 class Comparison:
     """A test quantity of the data beside that of replicated data.
 
-    ``value`` is the data's (its mean over draws where it depends on them), ``low`` and ``high`` hold 95 % of the
+    ``value`` is the data's (the median over draws where it depends on them), ``low`` and ``high`` hold 95 % of the
     replicated ones, ``p`` is the Bayesian p-value: how often the replicated is at least as large as the data's.
     """
 
@@ -95,7 +95,7 @@ class Comparison:
 def _compared(name: str, real: np.ndarray, fake: np.ndarray) -> Comparison:
     above = (fake > real).mean() + 0.5 * (fake == real).mean()
     low, high = np.quantile(fake, [(1 - CENTRAL) / 2, (1 + CENTRAL) / 2])
-    return Comparison(name, float(real.mean()), float(low), float(high), float(above))
+    return Comparison(name, float(np.median(real)), float(low), float(high), float(above))
 
 
 @dataclass(frozen=True)

@@ -24,27 +24,25 @@ def prior_draws(problem: Problem, count: int = DRAWS, seed: int = 0) -> dict[str
 
 
 def prior_curve(
-    problem: Problem, site: str, index: tuple[Any, ...], values: np.ndarray
+    problem: Problem, site: str, index: tuple[Any, ...], reach: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points about draws ``values`` of one entry of a site, and the prior's density there.
+    """Points of an interval, and the density there of the prior of one entry of a site.
 
     Exact where the prior is a density of single numbers, else a kernel density of draws of it.
     """
     believed = next(d for key, d in problem.belief.densities.items() if site_of(key) == site)
-    low, high = float(values.min()), float(values.max())
-    points = np.linspace(low - (high - low), high + (high - low), POINTS)
+    points = np.linspace(*reach, POINTS)
     if len(believed.event_shape):
         drawn = prior_draws(problem)[site]
         return points, kernel_density(drawn[(slice(None), *index)], points)
     own = tuple(index)[len(index) - len(believed.batch_shape) :]
-    like = next(p for p in (believed.mean, torch.zeros(())) if isinstance(p, torch.Tensor))
-    at = torch.as_tensor(points, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
-    spread = (
-        at.reshape(-1, *(1 for _ in believed.batch_shape)).expand(-1, *believed.batch_shape).to(like.device)
-    )
+    pose = problem.pose()
+    at = torch.as_tensor(points, dtype=pose.dtype, device=pose.device)
+    spread = at.reshape(-1, *(1 for _ in believed.batch_shape)).expand(-1, *believed.batch_shape)
     inside = believed.support.check(spread)
-    centre = torch.where(
-        inside, spread, spread[inside][len(spread[inside]) // 2] if bool(inside.any()) else spread
-    )
-    found = torch.where(inside, believed.log_prob(centre).exp(), 0.0)
+    if not bool(inside.any()):
+        return points, np.zeros_like(points)
+    # densities may refuse what lies outside their support
+    usable = torch.where(inside, spread, spread[inside][0])
+    found = torch.where(inside, believed.log_prob(usable).exp(), 0.0)
     return points, found[(slice(None), *own)].double().cpu().numpy()

@@ -51,7 +51,8 @@ class SiteSummary:
         if not self.is_field:
             return self.labels[place]
         index = np.unravel_index(place, self.mean.shape)
-        return f"{self.name}[{', '.join(str(int(k)) for k in index)}]"
+        said = ", ".join(str(int(k)) for k, size in zip(index, self.mean.shape, strict=True) if size > 1)
+        return f"{self.name}[{said}]"
 
 
 @dataclass(frozen=True)
