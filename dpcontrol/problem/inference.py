@@ -148,4 +148,4 @@ def _count(scenarios: Any) -> int:
 
 
 def _name_of(simulator: Any) -> str:
-    return getattr(simulator, "__name__", None) or type(simulator).__name__
+    return (getattr(simulator, "__name__", None) or type(simulator).__name__).strip("<>")  # of a lambda
