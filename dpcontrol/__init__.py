@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from dpcontrol.checking import check_gradient as check_gradient
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.criticism import Calibration as Calibration
+    from dpcontrol.criticism import sbc as sbc
     from dpcontrol.criticism import stress_test as stress_test
     from dpcontrol.engine import Auto as Auto
     from dpcontrol.engine import Checkpointed as Checkpointed
@@ -79,7 +81,7 @@ if TYPE_CHECKING:
 ROOMS = {
     "checking": ("check_gradient",),
     "comparison": ("Comparison", "compare"),
-    "criticism": ("stress_test",),
+    "criticism": ("Calibration", "sbc", "stress_test"),
     "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (
