@@ -104,8 +104,8 @@ def refined(base: Metric, draws: Array, *, dense: bool) -> Metric:
 
     In the coordinates in which ``base`` is the identity the covariance of the draws is :math:`C`; taken is
     :math:`(1 - \rho) C + \rho I` with the weight :math:`\rho` of Ledoit and Wolf (the least expected squared error,
-    estimated from the draws), and at least 5 / (draws + 5): few draws leave ``base`` as it is. Without ``dense`` only
-    the variances in these coordinates are taken over (shrunk by the weight 5 / (draws + 5)).
+    estimated from the draws), but at least as if ``base`` were known from ``5 + dimension / 2`` draws: few draws leave
+    it as it is. Without ``dense`` only the variances in these coordinates are taken over, with the weight of 5 draws.
 
     Source: O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", J.
     Multivariate Analysis 88 (2004), here towards the identity itself instead of a multiple of it.
@@ -113,7 +113,8 @@ def refined(base: Metric, draws: Array, *, dense: bool) -> Metric:
     chains, count, dimension = draws.shape
     white = base.whiten(draws.reshape(chains * count, dimension))
     white = white - white.mean(0)
-    least = 5.0 / (len(white) + 5.0)
+    known = 5.0 + (dimension / 2 if dense else 0.0)
+    least = known / (len(white) + known)
     if not dense:
         variance = (1.0 - least) * white.var(0) + least
         return Metric(base.scale * np.sqrt(variance), base.root, base.basis, base.factors)
