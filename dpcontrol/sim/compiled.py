@@ -1,7 +1,8 @@
-"""Any simulator with its step and the adjoint of its step compiled."""
+"""Any simulator with its step and the adjoint of its step compiled, a small one with its whole loop."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from dpcontrol import tree
 from dpcontrol.kernels import Kernel
 from dpcontrol.kernels.compiled import Compilations, CompiledKernel
+from dpcontrol.kernels.scalar import Traces, scalar_kernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Wrapper
 from dpcontrol.sim.function import FunctionSimulator
@@ -23,13 +25,23 @@ COMPILERS = ("g++", "clang++", "c++")
 
 @dataclass(frozen=True)
 class Compiled(Wrapper):
-    """``inner`` with its step, and the vector-Jacobian product of its step, compiled as one small graph each.
+    """``inner`` with its step, and the vector-Jacobian product of its step, compiled. The same numbers to rounding.
 
-    The same numbers to rounding. Compiling takes seconds, at the first value and at the first gradient, and again for
-    every other shape, dtype or device; a smaller batch of scenarios is filled up to one that is compiled already
-    where that is at most four times as many. The logger ``dpcontrol.kernels.compiled`` says when (level ``INFO``).
-    Transforms and second derivatives run the step of ``inner`` as it is. Worth it for steps of several small
-    operations; transforms (FFT) and complex numbers gain nothing. A simulator that has a kernel of its own keeps it.
+    **Small states** (up to 64 numbers for each scenario, on the CPU, with Numba installed): whole runs become one loop
+    over steps and scenarios of scalar arithmetic, its adjoint another one (:mod:`dpcontrol.kernels.scalar`). Each takes
+    about a second to compile. Tensors that the step captures are looked up at every run, numbers once. A step made of
+    other operations than elementwise functions, sums, small products of matrices and rearrangements, and one that does
+    not pass the comparison with the eager step, goes the other way; the logger ``dpcontrol.kernels.scalar`` says which
+    and why (level ``INFO``), and so does ``traces.reasons``.
+
+    **Others**: one small graph for a few steps together. Compiling takes seconds, at the first value and at the first
+    gradient, and again for every other shape, dtype or device; a smaller batch of scenarios is filled up to one that is
+    compiled already where that is at most four times as many. The logger ``dpcontrol.kernels.compiled`` says when
+    (level ``INFO``). A C++ compiler or a CUDA device is needed. Worth it for steps of several small operations;
+    transforms (FFT) and complex numbers gain nothing.
+
+    Second derivatives, and transforms other than ``vmap``, run the step of ``inner`` as it is. A simulator that has a
+    kernel of its own keeps it.
 
     The step must be made of torch operations that do not depend on numbers: no ``.item()``, no ``if`` on a tensor or
     on ``t`` (``torch.where`` instead).
@@ -39,17 +51,20 @@ class Compiled(Wrapper):
             :class:`~dpcontrol.sim.function.FunctionSimulator`.
 
     Raises:
-        UsageError: without a C++ compiler or a CUDA device; at the first run, for a step that cannot be compiled.
+        UsageError: without Numba, a C++ compiler or a CUDA device; at the first run, if a step cannot be compiled.
     """
 
     inner: Simulator
     compilations: Compilations = field(default_factory=Compilations, init=False, repr=False, compare=False)
+    traces: Traces = field(default_factory=Traces, init=False, repr=False, compare=False)
 
     def __init__(self, inner: Simulator | Callable[..., Tree]) -> None:
         system = inner if isinstance(inner, Simulator) else FunctionSimulator(inner)
         object.__setattr__(self, "inner", system)
         object.__setattr__(self, "compilations", Compilations())
-        require_compiler()
+        object.__setattr__(self, "traces", Traces())
+        if importlib.util.find_spec("numba") is None:
+            require_compiler()
 
     @property
     def dt(self) -> float:
@@ -66,9 +81,16 @@ class Compiled(Wrapper):
         def step(x: Tree, row: Tree, constants: Any, t: Any) -> Tree:
             return self.inner.step(x, row[0], constants, row[1], t)
 
-        return CompiledKernel(
-            step, self.dt, self.compilations, _per_scenario(self.inner, state, coefficients)
+        own_rows = _scenario_data(self.inner, coefficients)
+        row = control, noise
+        loops = scalar_kernel(
+            self.traces, step, self.dt, state, row, coefficients, lambda leaf: id(leaf) in own_rows
         )
+        if loops is not None:
+            return loops
+        if not self.compilations.count:
+            require_compiler()
+        return CompiledKernel(step, self.dt, self.compilations, _per_scenario(state, coefficients, own_rows))
 
 
 def require_compiler() -> None:
@@ -82,12 +104,16 @@ def require_compiler() -> None:
     )
 
 
-def _per_scenario(simulator: Simulator, state: Tree, coefficients: Any) -> tuple[bool, ...] | None:
+def _scenario_data(simulator: Simulator, coefficients: Any) -> set[int]:
+    """The tensors of the coefficients that are known to have one row per scenario."""
+    own = coefficients["scenario"] if isinstance(simulator, FunctionSimulator) else None
+    return {id(leaf) for leaf in tree.leaves(own)}
+
+
+def _per_scenario(state: Tree, coefficients: Any, known: set[int]) -> tuple[bool, ...] | None:
     """Which tensors of the coefficients have one row per scenario; ``None`` where their shapes do not tell."""
     count = len(tree.leaves(state)[0])
     tensors = tree.split_tensors(coefficients)[0]
-    own = coefficients["scenario"] if isinstance(simulator, FunctionSimulator) else None
-    known = {id(leaf) for leaf in tree.leaves(own)}
     if any(leaf.ndim and len(leaf) == count and id(leaf) not in known for leaf in tensors):
         return None
     return tuple(id(leaf) in known for leaf in tensors)

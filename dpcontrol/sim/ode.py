@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.scalar import Traces, scalar_kernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
 from dpcontrol.sim.schemes import RK4, Partitioned, Tableau
@@ -129,6 +131,10 @@ class ODE(Simulator):
             keyword (with default values of parameters: ``FunctionSystem(rate, {"stiffness": 1.0})``).
         dt: time step.
         scheme: the table of the scheme.
+        fused: whole runs of a :class:`System` on the CPU may go through a loop made from its step
+            (:mod:`dpcontrol.kernels.scalar`, needs Numba, a second or two at the first run and at the first gradient);
+            ``False`` for the eager step always. The numbers are the same to rounding. For a function as the system it
+            is switched on by ``compile=True``, see :class:`~dpcontrol.sim.compiled.Compiled`.
 
     Raises:
         UsageError: if ``dt`` is not positive, a symplectic scheme is asked to step a system that is not separable, or,
@@ -138,6 +144,8 @@ class ODE(Simulator):
     system: System | Callable[..., Tree]
     dt: float
     scheme: Tableau | Partitioned = RK4
+    fused: bool = True
+    traces: Traces = field(default_factory=Traces, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_positive("dt", self.dt)
@@ -190,6 +198,16 @@ class ODE(Simulator):
             self.dt,
         )
         return torch.cat(moved, -1)
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """A loop of scalar arithmetic, traced once for each set of shapes, unless ``fused`` is off."""
+        if not self.fused or isinstance(self.system, FunctionSystem):
+            return None
+
+        def step(x: Tree, row: Tree, constants: Any, t: Any) -> Tree:
+            return self.step(x, row[0], constants, row[1], t)
+
+        return scalar_kernel(self.traces, step, self.dt, state, (control, noise), coefficients)
 
     @property
     def _system(self) -> System:

@@ -21,11 +21,18 @@ class Distinct(Compiler):
         return super().define_pipelines()
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call; the machine code is kept in Numba's cache on disk.
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "pipeline_class": Distinct,
+}
+"""Contraction to fused multiply-adds changes rounding only: NaN stays NaN, by which lost runs are found.
 
-    Contraction to fused multiply-adds changes rounding only: NaN stays NaN, by which lost runs are found. The
-    interpreter's lock is released, so that groups of scenarios can run in threads.
-    """
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}, "pipeline_class": Distinct}
-    return njit(cache=True, nogil=True, **options)(function)
+The interpreter's lock is released, so that groups of scenarios can run in threads.
+"""
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call; the machine code is kept in Numba's cache on disk."""
+    return njit(cache=True, **OPTIONS)(function)
