@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
     from dpcontrol.strategies import GaussNewton as GaussNewton
+    from dpcontrol.strategies import Laplace as Laplace
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
 
@@ -140,6 +141,7 @@ ROOMS = {
         "Adjoint",
         "Baseline",
         "GaussNewton",
+        "Laplace",
         "MultiStart",
         "NewtonKrylov",
     ),

@@ -167,3 +167,21 @@ def fisher_products(meter: Meter, x: Tensor, v: Tensor) -> Tensor:
     which = torch.zeros(1, dtype=torch.long)
     price = _price(meter, 1, runs=2, sweeps=2)
     return meter._answer("fisher", torch.cat([x, v]), which, compute, price)[0][0]
+
+
+def density_hessian_products(meter: Meter, x: Tensor, v: Tensor) -> Tensor:
+    """Products ``(rows, dimension)`` of minus the Hessian of the posterior's log-density with the rows of ``v``.
+
+    Exact, of the free numbers' density at one point ``x (1, dimension)``. Charged like products of a loss's Hessian.
+    """
+    many = x.detach().expand(len(v), -1)
+
+    def compute() -> list[Tensor]:
+        point = many.clone().requires_grad_()
+        density = meter._each_row(meter._log_density, point)[:, 1]
+        slope = torch.autograd.grad(density.sum(), point, create_graph=True)[0]
+        return [-torch.autograd.grad((slope * v.detach()).sum(), point, materialize_grads=True)[0]]
+
+    which = torch.zeros(len(v), dtype=torch.long)
+    price = _price(meter, len(v), runs=2, sweeps=2)
+    return meter._answer("density hessian", torch.cat([many, v]), which, compute, price)[0][0]

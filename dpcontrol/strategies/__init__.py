@@ -5,8 +5,19 @@ from dpcontrol.strategies.cross_entropy import CEM
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.gauss_newton import GaussNewton
+from dpcontrol.strategies.laplace import Laplace
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.quasi_newton import LBFGS
 
-__all__ = ["CEM", "CMAES", "LBFGS", "Adjoint", "Baseline", "GaussNewton", "MultiStart", "NewtonKrylov"]
+__all__ = [
+    "CEM",
+    "CMAES",
+    "LBFGS",
+    "Adjoint",
+    "Baseline",
+    "GaussNewton",
+    "Laplace",
+    "MultiStart",
+    "NewtonKrylov",
+]

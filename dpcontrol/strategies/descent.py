@@ -66,6 +66,10 @@ class State:
         """The state that :meth:`to_tree` described."""
         return cls(**{**kept, "model": source.model_of(kept["model"])})
 
+    def ended(self) -> list[Ended]:
+        """How each search ended."""
+        return [ENDINGS[int(code)] for code in self.ending]
+
     def put(self, rows: Tensor, **changes: Tensor) -> State:
         """With other values in some rows."""
         return replace(
@@ -73,18 +77,17 @@ class State:
         )
 
 
-def minimise(source: Source, start: Tensor, rules: Rules) -> list[Ended]:
-    """Search each instance from its row of ``start`` ``(instances, d)``; how each search ended.
+def descend(source: Source, start: Tensor, rules: Rules) -> State:
+    """Search each instance from its row of ``start`` ``(instances, d)`` until all have ended.
 
-    The best points are with the meter. The state is offered to it after every iteration.
+    The state is offered to the meter after every iteration.
     """
     kept = source.meter.resumed()
     state = _begin(source, start, rules) if kept is None else State.from_tree(kept, source)
     while bool((state.ending == RUNNING).any()):
         state = _iterate(state, source, rules)
-        here = state
-        source.meter.keep(here.to_tree)
-    return [ENDINGS[int(code)] for code in state.ending]
+        source.meter.keep(state.to_tree)
+    return state
 
 
 def _begin(source: Source, start: Tensor, rules: Rules) -> State:

@@ -12,7 +12,7 @@ from dpcontrol.results import Status
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import UNLIMITED, cap, positive, whole
 from dpcontrol.strategies.curvature import NegativeLogDensity, Source, SumOfSquares
-from dpcontrol.strategies.descent import Rules, minimise
+from dpcontrol.strategies.descent import Rules, descend
 from dpcontrol.strategies.verdict import summary
 
 
@@ -37,7 +37,8 @@ class GaussNewton(Strategy):
             a budget.
         gradient_tolerance: converged when the norm of the scaled, projected gradient is this small.
         loss_tolerance: converged when an iteration lowers the loss relatively by less than this.
-        radius: first radius, per unknown, in units of the unknown's magnitudes.
+        radius: first radius, per unknown, in units of the unknown's magnitudes; ``None`` is 100, and 1 where there is a
+            prior, beyond whose standard deviations a first step hardly leads to anything good.
         dense: form the Jacobian for at most this many unknowns.
         products: per step at most, where it is not formed.
 
@@ -48,7 +49,7 @@ class GaussNewton(Strategy):
     iterations: int | None = None
     gradient_tolerance: float = 1e-8
     loss_tolerance: float = 1e-12
-    radius: float = 100.0
+    radius: float | None = None
     dense: int = 400
     products: int = 100
 
@@ -61,8 +62,9 @@ class GaussNewton(Strategy):
             "GaussNewton",
             gradient_tolerance=self.gradient_tolerance,
             loss_tolerance=self.loss_tolerance,
-            radius=self.radius,
         )
+        if self.radius is not None:
+            positive("GaussNewton", radius=self.radius)
 
     @property
     def needs(self) -> frozenset[View]:
@@ -81,9 +83,10 @@ class GaussNewton(Strategy):
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         most = int(min(cap(self.iterations, meter, 200), UNLIMITED))
-        rules = Rules(most, self.gradient_tolerance, self.loss_tolerance, self.radius)
+        radius = (100.0 if meter.problem.prior is None else 1.0) if self.radius is None else self.radius
+        rules = Rules(most, self.gradient_tolerance, self.loss_tolerance, radius)
         source = squares_or_density(meter, self.dense, self.products)
-        return summary(minimise(source, meter.start(), rules))
+        return summary(descend(source, meter.start(), rules).ended())
 
 
 def squares_or_density(meter: Meter, dense: int, products: int, *, jacobian: bool = False) -> Source:
