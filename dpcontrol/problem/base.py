@@ -39,6 +39,7 @@ class View(enum.Enum):
     RESIDUALS = "residuals (an objective that is a sum of squares)"
     CURVATURE = "a sum of squares or the density of measurements (for their Gauss-Newton matrix)"
     LOG_DENSITY = "a log-density (a prior)"
+    STANDARD_NOISE = "measurement noise that is Gaussian or log-normal with a known scale"
     WHITE_PRIOR = "a prior that is Gaussian in some coordinates"
     ACTING = "a control that acts step by step"
     BASELINES = "simple laws of its own (baselines=...)"
@@ -131,7 +132,8 @@ class Problem:
         """The views that exist for this problem."""
         acting = len(self.unknown.slots) == 1 and isinstance(self.unknown.slots[0], (ControlSequence, Policy))
         squares = self.prior is None and folds.is_sum_of_squares(self.objective)
-        measured = all(isinstance(term, Misfit) for _, term in self.objective.terms)
+        noises = [term.noise for _, term in self.objective.terms if isinstance(term, Misfit)]
+        measured = len(noises) == len(self.objective.terms)
         found = {
             View.LOSS: True,
             View.GRADIENT: self.differentiable,
@@ -139,6 +141,7 @@ class Problem:
             View.RESIDUALS: squares,
             View.CURVATURE: squares or measured,
             View.LOG_DENSITY: self.prior is not None,
+            View.STANDARD_NOISE: measured and all(noise.standard for noise in noises),
             View.WHITE_PRIOR: self.prior is not None and self.prior.white,
             View.ACTING: acting and self.horizon > 0,
             View.BASELINES: bool(self.baselines) and acting,
