@@ -66,10 +66,9 @@ def log_mass(low: Tensor, high: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     # beside zero, narrow: quadrature, because the tails cancel
     narrow = ~astride & ~wide
     start, span = torch.where(narrow, near, 0.0), torch.where(narrow, width, 1.0)
-    total = torch.zeros_like(start)
-    for node, weight in zip(NODES, WEIGHTS, strict=True):
-        t = (node + 0.5) * span
-        total = total + weight * torch.exp(-t * (start + 0.5 * t))
+    nodes, weights = (torch.tensor(x, dtype=low.dtype, device=low.device) for x in (NODES, WEIGHTS))
+    t = (nodes + 0.5) * span[..., None]
+    total = (weights * torch.exp(-t * (start[..., None] + 0.5 * t))).sum(-1)
     slim = total * span / math.sqrt(2 * math.pi)
     mass = torch.where(astride, across, torch.where(wide, apart, slim))
     return mass.log(), torch.where(mirrored, -near, near)
