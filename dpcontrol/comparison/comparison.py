@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcontrol import store
-from dpcontrol.comparison import figures, finding, summary
+from dpcontrol.comparison import figures, finding, posteriors, summary
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.report import write_report
 from dpcontrol.results import UsageError
@@ -48,7 +48,11 @@ class Comparison:
         zero = [name for name in summary.metric_names(lines) if summary.vanishes(lines, name)]
         if zero:
             table += f"\nbelow {summary.ROUNDING:g} everywhere: {', '.join(zero)}"
-        return f"{table}\n\n{finding.finding(self.results, lines)}\n{finding.caption(self.results, lines)}"
+        drawn = posteriors.sampled(self.results)
+        if drawn:
+            table += f"\n\n{posteriors.text_table(drawn)}"
+        captions = [finding.caption(self.results, lines)] + [posteriors.caption(self.results)] * bool(drawn)
+        return f"{table}\n\n{finding.finding(self.results, lines)}\n" + "\n".join(captions)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """A figure of losses against costs; written to ``path`` (PNG, PDF, SVG) if one is given."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dpcontrol.comparison import posteriors
+from dpcontrol.comparison.overlaid import POSTERIORS, overlaid_posteriors
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.summary import Summary, metric_names, vanishes
 from dpcontrol.engine import Trajectory
@@ -91,6 +93,50 @@ def _differ(marks: Sequence[curves.Mark]) -> bool:
     return len(marks) == 1 or bool(ends.size and np.ptp(ends) > 1e-4 * np.abs(ends).max())
 
 
+def efficiency(results: Results, found: Sequence[posteriors.Sampled]) -> Any | None:
+    """Effective draws of samplers, for each 1,000 steps and each second; ``None`` without samplers."""
+    chains = [each for each in found if each.chains]
+    if not chains:
+        return None
+    drawn = look(results)
+    return curves.interval_figure(
+        {
+            "effective draws per 1,000 simulated steps": [
+                _spread(x, drawn, x.per_step, "no finite value") for x in chains
+            ],
+            "effective draws per second": [
+                _spread(x, drawn, x.per_second, "no finite value") for x in chains
+            ],
+        }
+    )
+
+
+def errors(results: Results, found: Sequence[posteriors.Sampled]) -> Any | None:
+    """Errors of means and standard deviations against the reference; ``None`` where there are none."""
+    if all(each.mean_error is None for each in found):
+        return None
+    drawn = look(results)
+    words = ["the reference" if each.is_reference else "no reference" for each in found]
+    pairs = list(zip(found, words, strict=True))
+    return curves.interval_figure(
+        {
+            "worst error of a mean, in sds": [_spread(x, drawn, _known(x.mean_error), w) for x, w in pairs],
+            "worst relative error of an sd": [_spread(x, drawn, _known(x.sd_error), w) for x, w in pairs],
+        }
+    )
+
+
+def _spread(each: posteriors.Sampled, drawn: Look, values: Sequence[float], instead: str) -> curves.Mark:
+    """Mean over runs, from the lowest to the highest."""
+    value = float(np.mean(values)) if values else float("nan")
+    interval = (min(values), max(values)) if len(values) > 1 else None
+    return curves.Mark(each.label, value, interval, drawn.colours[each.label], not each.chains, instead)
+
+
+def _known(value: float | None) -> tuple[float, ...]:
+    return () if value is None else (value,)
+
+
 def shown_solutions(results: Results, summaries: Sequence[Summary]) -> dict[str, Solution]:
     """References, then the median run of each strategy and of the best law, best first."""
     best_law = next((s.label for s in summaries if s.law and s.loss is not None), None)
@@ -134,4 +180,7 @@ def own_figures(problem: Problem, results: Results, summaries: Sequence[Summary]
     solutions = shown_solutions(results, summaries)
     chosen, _ = chosen_for_own(results, solutions)
     shown = {label: solutions[label] for label in chosen}
-    return {name: style.as_svg(own.own_figure(name, draw, shown)) for name, draw in problem.plots.items()}
+    found = {name: style.as_svg(own.own_figure(name, draw, shown)) for name, draw in problem.plots.items()}
+    drawn = posteriors.sampled(results)
+    overlaid = overlaid_posteriors(problem, results, drawn, look(results).colours) if drawn else None
+    return found if overlaid is None else {**found, POSTERIORS: overlaid}

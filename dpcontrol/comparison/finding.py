@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison import endings, ranking
+from dpcontrol.comparison import endings, posteriors, ranking
 from dpcontrol.comparison.ranking import Gap, Standing, gap, standing, unfinished
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.stats import NOTHING, OVER_BOTH, OVER_SCENARIOS, OVER_SEEDS
@@ -33,8 +33,9 @@ class Finding:
 def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     """What the comparison says: winner, ties, losers, the bar, what was refused and what failed."""
     found = standing(summaries)
+    drawn = posteriors.sampled(results)
     trouble = [
-        *endings.own_limits(results),
+        *([] if drawn else endings.own_limits(results)),
         *endings.stalls(results),
         *endings.failures(summaries),
         *(f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None),
@@ -45,6 +46,9 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         return Finding(start or "No run has an answer.", (*trouble, *_resumable(stopped, missing)))
     if stopped + missing:
         return _so_far(results, summaries, found, trouble)
+    if drawn:
+        told = [*posteriors.sentences(drawn, results), *posteriors.silent(results)]
+        return Finding(posteriors.headline(drawn), (*told, *trouble))
     sentences = [
         _first(results, found),
         *_shared(found),
@@ -62,7 +66,8 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         budget = f"The budget is {results.budget} for every run, but not every run came to its end."
     else:
         budget = f"Every run had the same budget: {results.budget}."
-    several = sum(summary.loss is not None for summary in summaries) > 1
+    drawn = bool(posteriors.sampled(results))
+    several = sum(summary.loss is not None for summary in summaries) > 1 and not drawn
     shared = f" {RULE}" if several and not any(unfinished(results)) else ""
     kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
     words = {
@@ -72,7 +77,14 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         NOTHING: "none where there is a single run of too few scenarios",
     }
     said = "; ".join(words[kind] for kind in words if kind in kinds)
-    return f"{budget} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}.{shared}"
+    loss = (
+        " The loss is that of the most probable point seen, minus its log-density: no measure of a posterior."
+        if drawn
+        else ""
+    )
+    return (
+        f"{budget}{loss} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}.{shared}"
+    )
 
 
 # -- the first place ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dpcontrol import store, sweep
 from dpcontrol.comparison.comparison import Comparison
 from dpcontrol.comparison.display import Display
 from dpcontrol.comparison.figures import own_figures
+from dpcontrol.comparison.moments import given_reference
 from dpcontrol.comparison.planning import Given, asked, checked_budget, plan
 from dpcontrol.comparison.records import (
     NOT_RUN,
@@ -92,7 +93,9 @@ def compare(
     )
     if place is not None:
         _open(place, results, resume)
-    results = dataclasses.replace(results, references=reference_solutions(problem))
+    results = dataclasses.replace(
+        results, references=reference_solutions(problem), reference_moments=given_reference(problem)
+    )
     for name, solution in results.references.items():
         if place is not None:
             solution.save(place / "references" / slug(name))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dpcontrol import store
+from dpcontrol.comparison.moments import Moments, moments_of
 from dpcontrol.comparison.words import amount, number
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import FAILED, UsageError
@@ -54,6 +55,7 @@ class Run:
         samples: metric -> numerators and denominators, one of each for every scenario.
         history: the columns of :attr:`Solution.history`.
         detail: the traceback of a run that raised.
+        moments: means and standard deviations of its posterior by site, of a run that gave one.
     """
 
     label: str
@@ -62,6 +64,7 @@ class Run:
     samples: Samples = field(default_factory=dict)
     history: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     detail: str | None = None
+    moments: Moments = field(default_factory=dict)
     kept: Solution | None = field(default=None, repr=False)
 
     @property
@@ -98,6 +101,7 @@ class Run:
             "samples": {name: [list(top), list(bottom)] for name, (top, bottom) in self.samples.items()},
             "history": {name: list(column) for name, column in self.history.items()},
             "detail": self.detail,
+            "moments": {name: [list(mean), list(sd)] for name, (mean, sd) in self.moments.items()},
         }
         store.write_json(folder / "record.json", content)
 
@@ -112,8 +116,15 @@ class Run:
         try:
             samples = {name: (top, bottom) for name, (top, bottom) in content["samples"].items()}
             record = {**content["record"], "folder": str(folder) if solved(folder) else None}
+            moments = {name: (mean, sd) for name, (mean, sd) in content.get("moments", {}).items()}
             return cls(
-                content["label"], content["seed"], record, samples, content["history"], content["detail"]
+                content["label"],
+                content["seed"],
+                record,
+                samples,
+                content["history"],
+                content["detail"],
+                moments,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(
@@ -129,7 +140,8 @@ def from_solution(task: Task, problem: Problem, solution: Solution, *, keep: boo
     samples = {name: (top.tolist(), bottom.expand_as(top).tolist()) for name, (top, bottom) in pairs.items()}
     record = {**solution.record(), "problem": problem.name, "strategy": task.label}
     kept = dataclasses.replace(solution, problem=None, _stored=trajectory) if keep else None
-    return Run(task.label, task.seed, record, samples, solution.history, kept=kept)
+    moments = moments_of(solution, problem)
+    return Run(task.label, task.seed, record, samples, solution.history, moments=moments, kept=kept)
 
 
 def without_solution(
@@ -158,6 +170,7 @@ def without_solution(
         "budget": {},
         "reproducible": False,
         "metrics": {},
+        "posterior": None,
         "folder": None,
     }
     return Run(label, seed, record, detail=detail)
@@ -177,6 +190,7 @@ class Results:
         environment: versions, machine and date.
         own_figures: name -> SVG of the figures that the problem brings.
         folder: where it is kept.
+        reference_moments: of a posterior that the problem knows otherwise.
     """
 
     name: str
@@ -188,6 +202,7 @@ class Results:
     environment: Mapping[str, str]
     own_figures: Mapping[str, bytes] = field(default_factory=dict)
     folder: Path | None = None
+    reference_moments: Moments = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -234,6 +249,9 @@ class Results:
             "about": self.about,
             "environment": dict(self.environment),
             "own_figures": list(self.own_figures),
+            "reference_moments": {
+                k: [list(mean), list(sd)] for k, (mean, sd) in self.reference_moments.items()
+            },
         }
         store.write_json(self.folder / "comparison.json", content)
         for name, svg in self.own_figures.items():
@@ -270,6 +288,9 @@ class Results:
             environment=content["environment"],
             own_figures={name: path.read_bytes() for name, path in figures.items()},
             folder=folder,
+            reference_moments={
+                name: (mean, sd) for name, (mean, sd) in content.get("reference_moments", {}).items()
+            },
         )
 
 

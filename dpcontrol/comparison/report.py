@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpcontrol.comparison import figures
+from dpcontrol.comparison import figures, posteriors
 from dpcontrol.comparison.about import as_html
 from dpcontrol.comparison.finding import caption, finding
+from dpcontrol.comparison.overlaid import POSTERIORS
 from dpcontrol.comparison.player import animation
 from dpcontrol.comparison.ranking import standing, unfinished
 from dpcontrol.comparison.records import Results, Run
@@ -49,9 +50,10 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         lstrip_blocks=True,
     )
     found = finding(results, summaries)
+    drawn = posteriors.sampled(results)
     places = standing(summaries)
     # without equal budgets there is no first place
-    first = [] if places is None or any(unfinished(results)) else [s.label for s in places.first]
+    first = [] if places is None or any(unfinished(results)) or drawn else [s.label for s in places.first]
     names = [name for name in metric_names(summaries) if not vanishes(summaries, name)]
     zero = [name.replace("_", " ") for name in metric_names(summaries) if vanishes(summaries, name)]
     return environment.get_template("report.html.j2").render(
@@ -68,6 +70,7 @@ def report_html(results: Results, summaries: Sequence[Summary]) -> str:
         environment=results.environment,
         budget=results.budget or "none: every strategy went on to its own end",
         again=_again(results),
+        posteriors=_posteriors(results, drawn),
         **_pictures(results, summaries),
     )
 
@@ -101,6 +104,26 @@ def _row(results: Results, summary: Summary, names: Sequence[str], first: Sequen
     }
 
 
+def _posteriors(results: Results, drawn: Sequence[posteriors.Sampled]) -> dict[str, Any] | None:
+    """The section about posteriors; ``None`` where no strategy gives one."""
+    if not drawn:
+        return None
+    colours = figures.look(results).colours
+    overlaid = results.own_figures.get(POSTERIORS)
+    return {
+        "head": posteriors.HEAD[1:],
+        "rows": [
+            {"label": each.label, "colour": colours[each.label], "cells": cells[1:-1], "remark": cells[-1]}
+            for each, cells in zip(drawn, posteriors.rows(drawn), strict=True)
+        ],
+        "caption": posteriors.caption(results),
+        "warnings": [f"{each.label}: {each.warning}." for each in drawn if each.warning],
+        "efficiency": _picture(figures.efficiency(results, drawn)),
+        "errors": _picture(figures.errors(results, drawn)),
+        "overlaid": None if overlaid is None else _embedded(overlaid),
+    }
+
+
 def _cell(estimate: Any) -> dict[str, str]:
     if estimate is None:
         return {"value": "–", "interval": ""}
@@ -131,8 +154,10 @@ def _pictures(results: Results, summaries: Sequence[Summary]) -> dict[str, Any]:
     answered = [summary for summary in summaries if summary.loss is not None]
     solutions = figures.shown_solutions(results, summaries)
     scenarios = figures.telling_scenarios(summaries, SCENARIOS)
-    merits = figures.merits(results, summaries)
-    curves = any(not summary.law for summary in answered)
+    # the loss of a posterior's most probable point is no merit of who drew it
+    searched = {each.label for each in posteriors.sampled(results)} != {summary.label for summary in answered}
+    merits = figures.merits(results, summaries) if searched else None
+    curves = searched and any(not summary.law for summary in answered)
     drawn = figures.trajectories(results, solutions, scenarios[0])
     moving = {label: s for label, s in solutions.items() if s.trajectory().horizon > 0}
     lead = answered[0].label if answered else ""
@@ -141,7 +166,7 @@ def _pictures(results: Results, summaries: Sequence[Summary]) -> dict[str, Any]:
         "courses": _embedded(style.as_svg(figures.courses(results, summaries))) if curves else None,
         "scenario": scenarios[0],
         "trajectories": {name: _embedded(style.as_svg(figure)) for name, figure in drawn.items()},
-        "own": {name: _embedded(svg) for name, svg in results.own_figures.items()},
+        "own": {name: _embedded(svg) for name, svg in results.own_figures.items() if name != POSTERIORS},
         "own_caption": _shown_in_own(results, solutions),
         "player": _player(results, moving, scenarios, lead) if moving else None,
         "seeded": [s.label for s in summaries if s.answered > 1],
@@ -161,6 +186,10 @@ def _player(results: Results, moving: Mapping[str, Solution], scenarios: Sequenc
     data = animation(moving, figures.look(results), scenarios, lead)
     # "</script>" in a label must not end the script
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _picture(figure: Any | None) -> str | None:
+    return None if figure is None else _embedded(style.as_svg(figure))
 
 
 def _embedded(svg: bytes) -> str:

@@ -34,13 +34,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a strategy ended: a value and its interval (``None`` where there is none)."""
+    """Where a strategy ended: a value and its interval (``None`` where there is none).
+
+    ``instead`` stands where the value is not finite.
+    """
 
     label: str
     value: float
     interval: tuple[float, float] | None
     colour: str
     hollow: bool = False
+    instead: str = "no finite value"
 
 
 def draw_history(axes: Any, history: HistoryColumns) -> None:
@@ -217,16 +221,14 @@ def interval_figure(panels: Mapping[str, Sequence[Mark]]) -> Any:
 def _draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
     for row, mark in enumerate(marks):
         if not np.isfinite(mark.value):
-            axes.text(
-                0.02, row, "no finite value", transform=axes.get_yaxis_transform(), va="center", color=MUTED
-            )
+            axes.text(0.02, row, mark.instead, transform=axes.get_yaxis_transform(), va="center", color=MUTED)
             continue
         if mark.interval is not None:
             axes.plot(mark.interval, [row, row], color=mark.colour, lw=3.2, alpha=0.45, solid_capstyle="butt")
         face = "white" if mark.hollow else mark.colour
         axes.plot(mark.value, row, "o", color=mark.colour, mfc=face, mew=1.8, ms=7.5, zorder=3)
         axes.annotate(
-            f"{mark.value:.3g}",
+            f"{mark.value:,.0f}" if 1000 <= abs(mark.value) < 1e6 else f"{mark.value:.3g}",
             (mark.value, row),
             (0, 7),
             textcoords="offset points",
