@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import LBFGS as LBFGS
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
+    from dpcontrol.strategies import EnsembleKalman as EnsembleKalman
     from dpcontrol.strategies import GaussNewton as GaussNewton
     from dpcontrol.strategies import Laplace as Laplace
     from dpcontrol.strategies import MultiStart as MultiStart
@@ -140,6 +141,7 @@ ROOMS = {
         "LBFGS",
         "Adjoint",
         "Baseline",
+        "EnsembleKalman",
         "GaussNewton",
         "Laplace",
         "MultiStart",

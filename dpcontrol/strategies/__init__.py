@@ -2,6 +2,7 @@
 
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.ensemble_kalman import EnsembleKalman
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.gauss_newton import GaussNewton
@@ -16,6 +17,7 @@ __all__ = [
     "LBFGS",
     "Adjoint",
     "Baseline",
+    "EnsembleKalman",
     "GaussNewton",
     "Laplace",
     "MultiStart",

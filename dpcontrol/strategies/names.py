@@ -12,6 +12,7 @@ from dpcontrol.run import Strategy
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.checks import nearest
 from dpcontrol.strategies.cross_entropy import CEM
+from dpcontrol.strategies.ensemble_kalman import EnsembleKalman
 from dpcontrol.strategies.evolution import CMAES
 from dpcontrol.strategies.first_order import Adjoint
 from dpcontrol.strategies.gauss_newton import GaussNewton
@@ -28,6 +29,7 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "newton_krylov": NewtonKrylov,
     "gauss_newton": GaussNewton,
     "laplace": Laplace,
+    "eki": EnsembleKalman,
     "policy": LearnedPolicy,
     "ppo": PPO,
     "sac": SAC,

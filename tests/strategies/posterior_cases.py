@@ -127,3 +127,20 @@ def surprises(draws: np.ndarray, mean: Tensor, covariance: Tensor) -> dict[str, 
         "mean": float(stats.chi2.sf(n * (white.mean(0) ** 2).sum(), d)),
         "covariance": float(stats.chi2.sf(likelihood, d * (d + 1) / 2)),
     }
+
+
+def grid_moments(problem: Problem, points: int = 301, reach: float = 6.0) -> tuple[list[float], list[float]]:
+    """Means and standard deviations of the logarithms of growth's rate and start, by the trapezoidal rule."""
+    x = torch.linspace(-reach, reach, points, dtype=F64)
+    free = torch.cartesian_prod(x, x)
+
+    def density(row: Tensor) -> Tensor:
+        z = {"parameters": {"rate": row[0]}, "initial_state": row[1].reshape(1, 1)}
+        return problem.log_density(z)
+
+    found = torch.func.vmap(density, chunk_size=5000)(free)
+    weights = torch.softmax(torch.where(torch.isfinite(found), found, -torch.inf), 0)
+    natural = torch.stack([0.7 * free[:, 0], -2.0 + 0.5 * free[:, 1]])
+    mean = (weights * natural).sum(1)
+    sd = (weights * (natural - mean[:, None]).square()).sum(1).sqrt()
+    return mean.tolist(), sd.tolist()
