@@ -47,7 +47,12 @@ class TruncatedNormal(Distribution):
     Source: N. L. Johnson, S. Kotz, N. Balakrishnan, Continuous Univariate Distributions, vol. 1 (1994), section 13.10.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+        "low": constraints.real,
+        "high": constraints.real,
+    }
     has_rsample = True
     loc: Tensor
     scale: Tensor
@@ -97,22 +102,24 @@ class TruncatedNormal(Distribution):
         """``log p(x)``, entry by entry; ``-inf`` outside the interval."""
         if self._validate_args:
             self._validate_sample(value)
-        mass, c = self._whole()
+        loc, scale, low, high = self._parameters(value.dtype)
+        mass, c = log_mass(*_ends(loc, scale, low, high))
         # relative to the place of largest density: far out, squares of xi would be large and cancel
-        edge = torch.where(c > 0, self.low, torch.where(c < 0, self.high, self.loc))
-        t = (value - edge) / self.scale
+        edge = torch.where(c > 0, low, torch.where(c < 0, high, loc))
+        t = (value - edge) / scale
         inside = (value >= self.low) & (value <= self.high)
-        log_density = -t * (0.5 * t + c) - mass - self.scale.log() - HALF_LOG_2PI
+        log_density = -t * (0.5 * t + c) - mass - scale.log() - HALF_LOG_2PI
         return torch.where(inside, log_density, -math.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Mass below a value."""
         if self._validate_args:
             self._validate_sample(value)
-        value = torch.minimum(torch.maximum(value, self.low), self.high)
-        alpha, _, _ = self._ends()
-        part = log_mass(alpha, (value - self.loc) / self.scale, (value - self.low) / self.scale)
-        return torch.exp(log_share(part, self._whole()))
+        loc, scale, low, high = self._parameters(value.dtype)
+        value = torch.minimum(torch.maximum(value, low), high)
+        alpha, beta, width = _ends(loc, scale, low, high)
+        part = log_mass(alpha, (value - loc) / scale, (value - low) / scale)
+        return torch.exp(log_share(part, log_mass(alpha, beta, width)))
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles."""
@@ -120,11 +127,11 @@ class TruncatedNormal(Distribution):
 
     def from_white(self, w: Tensor) -> Tensor:
         """``F^-1(Phi(w))``: what makes this density of white noise; keeps its digits in both tails."""
-        return _Quantile.apply(*torch.broadcast_tensors(w, self.loc, self.scale, self.low, self.high))
+        return _Quantile.apply(*torch.broadcast_tensors(w, *self._parameters(w.dtype)))
 
     def to_white(self, value: Tensor) -> Tensor:
         """The inverse of :meth:`from_white`; finite also at the ends, as if a value were just inside."""
-        return _Score.apply(*torch.broadcast_tensors(value, self.loc, self.scale, self.low, self.high))
+        return _Score.apply(*torch.broadcast_tensors(value, *self._parameters(value.dtype)))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws as a differentiable function of the parameters."""
@@ -149,15 +156,14 @@ class TruncatedNormal(Distribution):
         centred = t - (weights * t).sum(-1, keepdim=True)
         return self.scale.square() * (weights * centred.square()).sum(-1)
 
-    def _ends(self) -> tuple[Tensor, Tensor, Tensor]:
-        return _ends(self.loc, self.scale, self.low, self.high)
-
-    def _whole(self) -> tuple[Tensor, Tensor]:
-        return log_mass(*self._ends())
+    def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """``loc, scale, low, high`` in at least the precision of a value."""
+        wide = torch.promote_types(dtype, self.loc.dtype)
+        return tuple(entry.to(wide) for entry in (self.loc, self.scale, self.low, self.high))
 
     def _quadrature(self) -> tuple[Tensor, Tensor, Tensor]:
         """The place ``c`` of largest density, nodes as distances from it, and weights with sum 1."""
-        alpha, beta, _ = self._ends()
+        alpha, beta, _ = _ends(self.loc, self.scale, self.low, self.high)
         zero = torch.zeros_like(alpha)
         c = torch.minimum(torch.maximum(zero, alpha), beta)
         reach = 80 / (c.abs() + torch.sqrt(c.square() + 80))  # the density has fallen by exp(-40) there
@@ -195,10 +201,18 @@ def _slopes(
     return scale * along, 1 - of_low - of_high, xi - alpha * of_low - beta * of_high, of_low, of_high
 
 
+def _batched(dims: tuple[int | None, ...], entries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs of one shape with their batch in front: what works entry by entry needs no other rule for batches."""
+    moved = [x if dim is None else x.movedim(dim, 0) for x, dim in zip(entries, dims, strict=True)]
+    return torch.broadcast_tensors(*moved)  # type: ignore[no-any-return]
+
+
 class _Quantile(torch.autograd.Function):
     """``F^-1(Phi(w))``, and its derivatives by those of its equation, to any order."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *entries: Tensor) -> tuple[Tensor, int]:
+        return _Quantile.apply(*_batched(dims, entries)), 0
 
     @staticmethod
     def forward(w: Tensor, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -228,7 +242,9 @@ class _Quantile(torch.autograd.Function):
 class _Score(torch.autograd.Function):
     """``Phi^-1(F(x))``, and its derivatives by those of the inverse."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *entries: Tensor) -> tuple[Tensor, int]:
+        return _Score.apply(*_batched(dims, entries)), 0
 
     @staticmethod
     def forward(x: Tensor, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:

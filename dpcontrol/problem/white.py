@@ -52,9 +52,12 @@ def white_transform(density: Distribution) -> Transform | None:
     if isinstance(density, Independent):
         base = white_transform(density.base_dist)
         return None if base is None else IndependentTransform(base, density.reinterpreted_batch_ndims)
-    for kind, make in _MAPS.items():
+    for kind, affine in _AFFINE.items():
         if isinstance(density, kind):
-            return make(density)
+            return affine(density)
+    for kind, through in _THROUGH.items():
+        if isinstance(density, kind):
+            return through(_in_double(density))
     if isinstance(density, TransformedDistribution):
         return _transformed(density)
     return None
@@ -140,6 +143,10 @@ class ThroughNormal(Transform):
         """The same map, with or without torch's cache of the last pair."""
         return ThroughNormal(self.density, self.forward, self.backward, cache_size)
 
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        """``phi(x) / p(y)``, in the dtype of ``x``."""
+        return torch.exp(self.log_abs_det_jacobian(x, y)).to(x.dtype)
+
     def _call(self, x: Tensor) -> Tensor:
         return _Forward.apply(x, self)
 
@@ -156,7 +163,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(w: Tensor, through: ThroughNormal) -> Tensor:
-        return through.forward(w)
+        return through.forward(w).to(w.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
@@ -167,12 +174,12 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         w, x = ctx.saved_tensors
-        return gradients[0] * torch.exp(ctx.through.log_abs_det_jacobian(w, x)), None
+        return gradients[0] * ctx.through.slope(w, x), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         w, x = ctx.saved_tensors
-        return tangents[0] * torch.exp(ctx.through.log_abs_det_jacobian(w, x))
+        return tangents[0] * ctx.through.slope(w, x)
 
 
 class _Backward(torch.autograd.Function):
@@ -180,7 +187,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, through: ThroughNormal) -> Tensor:
-        return through.backward(x)
+        return through.backward(x).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
@@ -191,12 +198,12 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         x, w = ctx.saved_tensors
-        return gradients[0] * torch.exp(-ctx.through.log_abs_det_jacobian(w, x)), None
+        return gradients[0] / ctx.through.slope(w, x), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         x, w = ctx.saved_tensors
-        return tangents[0] * torch.exp(-ctx.through.log_abs_det_jacobian(w, x))
+        return tangents[0] / ctx.through.slope(w, x)
 
 
 class Factored(Transform):
@@ -234,8 +241,16 @@ def _transformed(density: TransformedDistribution) -> Transform | None:
     return ComposeTransform([base, *density.transforms])
 
 
-def _normal(density: Any) -> Transform:
-    return AffineTransform(density.loc, density.scale)
+def _in_double(density: Distribution) -> Distribution:
+    """The same density with float64 parameters: rounded constants would spoil slopes of float64 numbers."""
+    wide = unvalidated(density)
+    for name in wide.arg_constraints:
+        value = wide.__dict__.get(name)
+        if isinstance(value, Tensor):
+            setattr(wide, name, value.double())
+    if isinstance(wide, TransformedDistribution):
+        wide.base_dist = _in_double(wide.base_dist)
+    return wide
 
 
 def _uniform(density: Any) -> Transform:
@@ -243,10 +258,11 @@ def _uniform(density: Any) -> Transform:
 
     def forward(w: Tensor) -> Tensor:
         share = (high - low) * ndtr(-w.abs())
-        return interior(torch.where(w < 0, low + share, high - share), low, high)
+        x = torch.where(w < 0, low + share, high - share).to(w.dtype)
+        return interior(x, low.to(w.dtype), high.to(w.dtype))
 
     def backward(x: Tensor) -> Tensor:
-        x = interior(x, low, high)
+        x = interior(x, low.to(x.dtype), high.to(x.dtype))
         below, above = (x - low) / (high - low), (high - x) / (high - low)
         w = ndtri(torch.minimum(below, above))
         return torch.where(below < above, w, -w)
@@ -334,12 +350,14 @@ def _log1mexp(value: Tensor) -> Tensor:
     )
 
 
-# Half-normals and Gumbels are transformed densities in torch, by maps that fold or lose digits: asked first.
-_MAPS: dict[type[Distribution], Callable[[Any], Transform]] = {
-    torch_distributions.Normal: _normal,
+_AFFINE: dict[type[Distribution], Callable[[Any], Transform]] = {
+    torch_distributions.Normal: lambda density: AffineTransform(density.loc, density.scale),
     torch_distributions.MultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
     torch_distributions.LowRankMultivariateNormal: lambda density: Factored(density.loc, density.scale_tril),
     GaussianField: FieldTransform,
+}
+# Half-normals and Gumbels are transformed densities in torch, by maps that fold or lose digits: asked before those.
+_THROUGH: dict[type[Distribution], Callable[[Any], Transform]] = {
     torch_distributions.Uniform: _uniform,
     TruncatedNormal: _truncated,
     torch_distributions.HalfNormal: _half_normal,

@@ -104,6 +104,29 @@ def test_maps_work_in_batches_and_far_out(name):
     assert torch.isfinite(unvalidated(ELEMENTWISE[name]).log_prob(far)).all()
 
 
+@pytest.mark.parametrize("name", ["uniform", "truncated above zero", "half-normal", "exponential", "gumbel"])
+def test_single_precision_parameters_do_not_spoil_double_precision_slopes(name):
+    """Priors are often written in torch's default dtype while the simulation runs in float64."""
+    make = {
+        "uniform": lambda: td.Uniform(0.1, 0.7),
+        "truncated above zero": lambda: TruncatedNormal(1.1, 0.3, low=0.1),
+        "half-normal": lambda: td.HalfNormal(0.3),
+        "exponential": lambda: td.Exponential(0.3),
+        "gumbel": lambda: td.Gumbel(0.1, 0.7),
+    }[name]
+    torch.set_default_dtype(torch.float32)
+    try:
+        transform = white_transform(make())
+        single = transform(torch.linspace(-9, 9, 19))
+    finally:
+        torch.set_default_dtype(torch.float64)
+    w = torch.tensor([-2.0, -0.4, 0.0, 0.3, 1.8], requires_grad=True)
+    assert transform(w).dtype == torch.float64
+    assert torch.autograd.gradcheck(transform, w, rtol=1e-8, atol=1e-9)
+    assert single.dtype == torch.float32
+    assert torch.isfinite(unvalidated(make()).log_prob(single)).all()
+
+
 def test_quantiles_in_the_tails_are_those_of_scipy():
     w = torch.linspace(-8, 8, 33)
     lower, upper = stats.norm.cdf(w), stats.norm.sf(w)
