@@ -204,7 +204,7 @@ def _slopes(
 def _batched(dims: tuple[int | None, ...], entries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Inputs of one shape with their batch in front: what works entry by entry needs no other rule for batches."""
     moved = [x if dim is None else x.movedim(dim, 0) for x, dim in zip(entries, dims, strict=True)]
-    return torch.broadcast_tensors(*moved)  # type: ignore[no-any-return]
+    return torch.broadcast_tensors(*moved)
 
 
 class _Quantile(torch.autograd.Function):
