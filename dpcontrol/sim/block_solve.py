@@ -34,8 +34,7 @@ class BlockSystem:
             theta: ``(rows, blocks)``, or a single row.
             load: ``g``, ``(rows, nodes)``, or a single row; entries on the boundary play no part.
         """
-        rows, factors = max(len(theta), len(load)), _Factor.apply(self, theta.detach())
-        found: Tensor = _Solve.apply(self, *(_rows(part, rows) for part in (theta, factors, load)))
+        found: Tensor = _Solve.apply(self, theta, _rows(load, max(len(theta), len(load))))[0]
         return found
 
     # -- what the derivatives are made of ----------------------------------------------------------------------------
@@ -73,6 +72,7 @@ class BlockSystem:
 
     def raw_solve(self, theta: Tensor, factors: Tensor, load: Tensor) -> Tensor:
         """``K(theta)^{-1} g`` by factors that :meth:`raw_factor` made, without a graph."""
+        theta, factors = _rows(theta, len(load)), _rows(factors, len(load))
         if factors.ndim == 2:
             return self.fronts.solve(theta, factors, load)
         rings, cores, spots = (self._places(name, load) for name in ("rings", "cores", "spots"))
@@ -96,34 +96,42 @@ class BlockSystem:
         return torch.as_tensor(getattr(self.fronts.plan, name), device=like.device)
 
 
-class _Factor(torch.autograd.Function):
-    """The factors: numbers that solves are done with, without a derivative of their own."""
-
-    @staticmethod
-    def forward(system: BlockSystem, theta: Tensor) -> Tensor:
-        return system.raw_factor(theta)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
-        return None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
-        return None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], system: BlockSystem, theta: Tensor) -> tuple[Tensor, int]:
-        theta = theta.movedim(in_dims[1], 0)
-        found = _Factor.apply(system, theta.flatten(0, 1))
-        return found.unflatten(0, tuple(theta.shape[:2])), 0
-
-
 class _Solve(torch.autograd.Function):
-    """``(theta, factors of K(theta), g) -> K(theta)^{-1} g``, row by row."""
+    """``(theta, g) -> K(theta)^{-1} g`` and the factors; ``theta`` may be a single row."""
+
+    @staticmethod
+    def forward(system: BlockSystem, theta: Tensor, load: Tensor) -> tuple[Tensor, Tensor]:
+        factors = system.raw_factor(theta)
+        return system.raw_solve(theta, factors, load), factors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.system, theta, _ = inputs
+        u, factors = output
+        ctx.mark_non_differentiable(factors)
+        ctx.save_for_backward(theta, factors, u)
+        ctx.save_for_forward(theta, factors, u)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        of_theta, of_load = _pulled(ctx, gradients[0], ctx.needs_input_grad[1])
+        return None, of_theta, of_load
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, of_theta: Tensor | None, of_load: Tensor | None) -> tuple[Tensor, None]:
+        return _pushed(ctx, of_theta, of_load), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], system: BlockSystem, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        theta, load = _as_rows(info.batch_size, in_dims[1:], tensors)
+        found, factors = _Solve.apply(system, theta, load)
+        return tuple(part.unflatten(0, (info.batch_size, -1)) for part in (found, factors)), (0, 0)
+
+
+class _SolveAgain(torch.autograd.Function):
+    """``(theta, factors of K(theta), g) -> K(theta)^{-1} g``: the factors are numbers, without a derivative."""
 
     @staticmethod
     def forward(system: BlockSystem, theta: Tensor, factors: Tensor, load: Tensor) -> Tensor:
@@ -137,32 +145,44 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        theta, factors, u = ctx.saved_tensors
-        system: BlockSystem = ctx.system
-        adjoint = _Solve.apply(system, theta, factors, gradients[0])
-        of_theta = -system.energies(adjoint, u) if ctx.needs_input_grad[1] else None
-        return None, of_theta, None, adjoint
+        of_theta, of_load = _pulled(ctx, gradients[0], ctx.needs_input_grad[1])
+        return None, of_theta, None, of_load
 
     @staticmethod
     def jvp(ctx: Any, _: None, of_theta: Tensor | None, __: None, of_load: Tensor | None) -> Tensor:
-        theta, factors, u = ctx.saved_tensors
-        system: BlockSystem = ctx.system
-        change = torch.zeros_like(u) if of_load is None else of_load
-        if of_theta is not None:
-            change = change - system.apply(of_theta, u)
-        found: Tensor = _Solve.apply(system, theta, factors, change)
-        return found
+        return _pushed(ctx, of_theta, of_load)
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[Any, ...], system: BlockSystem, *tensors: Tensor
     ) -> tuple[Tensor, int]:
-        parts = []
-        for tensor, axis in zip(tensors, in_dims[1:], strict=True):
-            moved = tensor[None] if axis is None else tensor.movedim(axis, 0)
-            parts.append(_rows(moved, info.batch_size).flatten(0, 1))
-        found = _Solve.apply(system, *parts)
+        found = _SolveAgain.apply(system, *_as_rows(info.batch_size, in_dims[1:], tensors))
         return found.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _pulled(ctx: Any, of_u: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
+    """Gradients in ``theta`` and in the load."""
+    theta, factors, u = ctx.saved_tensors
+    adjoint = _SolveAgain.apply(ctx.system, theta, factors, of_u)
+    of_theta = -ctx.system.energies(adjoint, u).sum_to_size(theta.shape) if wanted else None
+    return of_theta, adjoint
+
+
+def _pushed(ctx: Any, of_theta: Tensor | None, of_load: Tensor | None) -> Tensor:
+    """The tangent of ``u``."""
+    theta, factors, u = ctx.saved_tensors
+    change = torch.zeros_like(u) if of_load is None else of_load
+    if of_theta is not None:
+        change = change - ctx.system.apply(of_theta, u)
+    found: Tensor = _SolveAgain.apply(ctx.system, theta, factors, change)
+    return found
+
+
+def _as_rows(batch: int, axes: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """A batch of rows, or of single rows that serve several, as more rows."""
+    moved = [t[None] if axis is None else t.movedim(axis, 0) for t, axis in zip(tensors, axes, strict=True)]
+    count = max(tensor.shape[1] for tensor in moved)
+    return [tensor.expand(batch, count, *tensor.shape[2:]).flatten(0, 1) for tensor in moved]
 
 
 def _rows(tensor: Tensor, count: int) -> Tensor:
