@@ -47,8 +47,8 @@ class GaussianField(Distribution):
     whitened.
 
     Args:
-        sizes: number of cells along each of up to three axes, the event shape.
-        lengths: of the box along each axis, in a unit of length.
+        sizes: number of cells along each of up to three axes, the event shape; a number for one axis.
+        lengths: of the box along each axis, in a unit of length; a number for one axis.
         mean: ``m``, a number or a tensor of the grid's shape, in the unit of ``x``. If it is a tensor, dtype and device
             are its own, float64 otherwise; fields of another dtype are computed in this one.
         sd: standard deviation, likewise.
@@ -70,8 +70,8 @@ class GaussianField(Distribution):
 
     def __init__(
         self,
-        sizes: Sequence[int],
-        lengths: Sequence[float],
+        sizes: int | Sequence[int],
+        lengths: float | Sequence[float],
         *,
         mean: float | Tensor = 0.0,
         sd: float | Tensor = 1.0,
@@ -79,11 +79,14 @@ class GaussianField(Distribution):
         smoothness: float = 1.5,
         boundary: Boundary = "periodic",
     ) -> None:
-        sizes, lengths = tuple(sizes), tuple(lengths)
+        sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+        lengths = (lengths,) if isinstance(lengths, int | float) else tuple(lengths)
         _require(sizes, lengths, smoothness)
         scales = _per_axis(length_scale, len(sizes), "length_scale")
         sides = _sides(boundary, len(sizes))
-        like = mean if isinstance(mean, Tensor) else torch.zeros((), dtype=torch.float64)
+        like = torch.zeros((), dtype=torch.float64)
+        if isinstance(mean, Tensor):
+            like = mean if mean.is_floating_point() else mean.double()
         self.loc, self.sd = tree.to(mean, dtype=like.dtype), tree.to(sd, dtype=like.dtype, device=like.device)
         if not bool((self.sd > 0).all()):
             raise UsageError(f"the standard deviation of a field must be positive; found sd={sd}.")
@@ -102,7 +105,14 @@ class GaussianField(Distribution):
         self.mode_variances = variances + torch.finfo(like.dtype).eps ** 0.75
         self.root = self.mode_variances.sqrt().to(like)
         self.sides = sides
+        self._described = (
+            f"GaussianField({sizes}, {lengths}, length_scale={length_scale}, smoothness={smoothness}, "
+            f"boundary={boundary!r})"
+        )
         super().__init__(Size(), Size(sizes), validate_args=False)
+
+    def __repr__(self) -> str:
+        return self._described
 
     @property
     def support(self) -> Any:
@@ -139,7 +149,7 @@ class GaussianField(Distribution):
         """Independent fields of the same density."""
         new: GaussianField = self._get_checked_instance(GaussianField, _instance)
         new.loc, new.sd, new.basis, new.sides = self.loc, self.sd, self.basis, self.sides
-        new.mode_variances, new.root = self.mode_variances, self.root
+        new.mode_variances, new.root, new._described = self.mode_variances, self.root, self._described
         Distribution.__init__(new, Size(batch_shape), self.event_shape, validate_args=False)
         return new
 

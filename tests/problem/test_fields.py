@@ -155,6 +155,14 @@ def test_single_precision_follows_the_mean():
     assert GaussianField((64,), (1.0,), length_scale=0.1).unwhiten(w).dtype == torch.float32
 
 
+def test_a_row_of_cells_is_named_by_numbers_and_shown_in_words():
+    field = GaussianField(8, 1.0, length_scale=0.2, boundary="neumann")
+    assert field.event_shape == (8,)
+    assert repr(field) == (
+        "GaussianField((8,), (1.0,), length_scale=0.2, smoothness=1.5, boundary='neumann')"
+    )
+
+
 def test_what_makes_no_field_is_refused():
     def asked(**changed):
         given = {"sizes": (8,), "lengths": (1.0,), "length_scale": 0.2, **changed}
