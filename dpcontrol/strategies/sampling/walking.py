@@ -84,7 +84,8 @@ def draw(
     """
     parts: list[Moved] = []
     for _ in range(thin):
-        moved = kernel.move(chains, chains.size.step, metric, ask)
+        with np.errstate(over="ignore", invalid="ignore"):  # trajectories may run away: they are not accepted
+            moved = kernel.move(chains, chains.size.step, metric, ask)
         size = chains.size
         if learning:
             size = size.learned(moved.accepted, kernel.target, kernel.largest_step)
@@ -114,8 +115,9 @@ def first_steps(
     energy, size = start.hamiltonian(), np.full(len(randoms), guess)
     rows, larger = np.arange(len(randoms)), np.zeros(len(randoms), dtype=bool)
     for attempt in range(SEARCH):
-        end = leapfrog(ask, metric, start.take(rows), size[rows, None])
-        good = energy[rows] - end.hamiltonian() > np.log(0.5)  # not a number is not
+        with np.errstate(over="ignore", invalid="ignore"):
+            end = leapfrog(ask, metric, start.take(rows), size[rows, None])
+            good = energy[rows] - end.hamiltonian() > np.log(0.5)  # not a number is not
         if attempt == 0:
             larger = good
         rows = rows[good == larger[rows]]

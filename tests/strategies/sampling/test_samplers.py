@@ -294,10 +294,9 @@ def test_a_sampler_needs_a_prior_and_an_exact_gradient_where_it_uses_one():
 
 
 def test_a_prior_that_is_not_white_is_sampled_but_not_by_pcn():
-    """A mixture has no known white map; the mean of its posterior by a sum over a grid."""
-    prior = torch.distributions.MixtureSameFamily(
-        torch.distributions.Categorical(torch.tensor([0.3, 0.7], dtype=F64)),
-        torch.distributions.Normal(torch.tensor([-1.0, 2.0], dtype=F64), torch.tensor([0.7, 0.5], dtype=F64)),
+    """An F density has no known white map; the mean of its posterior by a sum over a grid of logarithms."""
+    prior = torch.distributions.FisherSnedecor(
+        torch.tensor([8.0], dtype=F64), torch.tensor([10.0], dtype=F64)
     )
     problem = inference_problem(
         lambda state, control: 0.5 * state,
@@ -306,16 +305,17 @@ def test_a_prior_that_is_not_white_is_sampled_but_not_by_pcn():
         initial_state=torch.zeros(1, 1, dtype=F64),
         horizon=1,
         prior={"initial_state": prior},
-        name="mixture",
+        name="positive",
     )
     assert "Gaussian" in (mismatch(problem, PCN()) or "")
-    grid = torch.linspace(-6, 8, 4001, dtype=F64)
-    weight = (prior.log_prob(grid) - 0.5 * ((grid - 1) ** 2 + (0.5 * grid - 0.6) ** 2)).exp()
+    free = torch.linspace(-8, 4, 6001, dtype=F64)  # the logarithm, whose density has one factor more
+    grid = free.exp()
+    weight = (prior.log_prob(grid) + free - 0.5 * ((grid - 1) ** 2 + (0.5 * grid - 0.6) ** 2)).exp()
     weight = weight / weight.sum()
-    mean = (weight * grid).sum()
-    sd = (weight * (grid - mean) ** 2).sum().sqrt()
+    mean = (weight * free).sum()
+    sd = (weight * (free - mean) ** 2).sum().sqrt()
     for strategy in (
-        NUTS(chains=16, draws=40, warmup=40, spread=4.0),
+        NUTS(chains=16, draws=40, warmup=40),
         Metropolis(chains=32, draws=30, warmup=20, thin=8),
     ):
         outcome, _ = drawn(problem, strategy)
