@@ -15,9 +15,9 @@ symbol       value or prior                                        unit (nondime
 ``u(0)``     prior: Gaussian field, mean 0, sd 0.5, Matern         ``initial_state``, ``U``
              covariance of smoothness 5/2 and length 0.2
 ``dt``       0.01, exponential Runge-Kutta of order 4              time ``L/U``
-``N``        50 steps, T = 0.5                                     1
-``x_j``      0.65 (j + 1/2) / 20, j = 0 .. 19                      ``L``
-``t_k``      0.1, 0.2, .., 0.5                                     ``L/U``
+``N``        25 steps, T = 0.25                                    1
+``x_j``      0.6 (j + 1/2) / 20, j = 0 .. 19                       ``L``
+``t_k``      0.05, 0.1, .., 0.25                                   ``L/U``
 ``scale``    0.05, noise of a sensor                               ``U``
 ===========  ====================================================  =====================================
 
@@ -27,7 +27,7 @@ from its prior; ``truth`` has both.
 
 Objective: minus the log-density of data and unknown.
 
-What the sensors cannot see: the gap 0.65 < x < 1, other than by what flows out of it, and everything short: the
+What the sensors cannot see: the gap 0.6 < x < 1, other than by what flows out of it, and everything short: the
 solver drops modes from a third of the cells on, viscosity damps the others. There the posterior is the prior. In white
 numbers the prior is standard normal on every mesh, so that the number of iterations does not grow with the cells.
 
@@ -61,8 +61,8 @@ from dpcontrol.problem import (
 )
 from dpcontrol.sim import SpectralBurgers
 
-VISCOSITY, SCALE, DT, HORIZON, SENSORS, REACH = 0.03, 0.05, 0.01, 50, 20, 0.65
-STEPS = tuple(range(10, HORIZON + 1, 10))
+VISCOSITY, SCALE, DT, HORIZON, SENSORS, REACH = 0.03, 0.05, 0.01, 25, 20, 0.6
+STEPS = tuple(range(5, HORIZON + 1, 5))
 CELLS = {"full": 64, "small": 32}
 DEFAULTS = {
     "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 2_000},

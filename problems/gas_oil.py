@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from torch import Tensor
 
 from dpcontrol.engine import Trajectory
 from dpcontrol.problem import Parameters, Problem, inference_problem, observe, scene_generator
-from dpcontrol.sim import ODE, FunctionSystem, Substeps
+from dpcontrol.sim import ODE, Substeps, System
 
 DATA = Path(__file__).parent / "data" / "gas_oil.json"
 DT, HORIZON = 0.025, 38
@@ -83,18 +84,39 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
     )
 
 
+@dataclass(frozen=True)
+class Cracking(System):
+    r"""``y1' = -(k1 + k3) y1^2, y2' = k1 y1^2 - k2 y2``; see the module's docstring.
+
+    **State**: ``y``, ``(scenarios, 2)``; no control. **Parameters**: ``to_gasoline``, ``gasoline_loss``, ``to_gases``.
+    """
+
+    to_gasoline: Tensor | float = 1.0
+    gasoline_loss: Tensor | float = 1.0
+    to_gases: Tensor | float = 1.0
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return ("gas oil", "gasoline")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor | float]:
+        return {name: getattr(self, name) for name in RATES}
+
+    def rate(self, state: Tensor, control: None, parameters: Mapping[str, Any], t: float) -> Tensor:
+        oil, gasoline = state.unbind(-1)
+        k1, k2, k3 = (parameters[name] for name in RATES)
+        cracked = oil * oil
+        return torch.stack((-(k1 + k3) * cracked, k1 * cracked - k2 * gasoline), -1)
+
+
 def reactor(substeps: int) -> Substeps:
     """The reactor, ``substeps`` steps of RK4 between times that are 0.025 apart."""
-    system = FunctionSystem(rate, dict.fromkeys(RATES, 1.0))
-    return Substeps(ODE(system, dt=DT / substeps), substeps)
-
-
-def rate(state: Tensor, control: None, *, parameters: Mapping[str, Tensor]) -> Tensor:
-    """``dy/dt``, ``(scenarios, 2)``."""
-    oil, gasoline = state.unbind(-1)
-    k1, k2, k3 = (parameters[name] for name in RATES)
-    cracked = oil * oil
-    return torch.stack((-(k1 + k3) * cracked, k1 * cracked - k2 * gasoline), -1)
+    return Substeps(ODE(Cracking(), dt=DT / substeps), substeps)
 
 
 def measured() -> tuple[list[float], Tensor]:
