@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import compare as compare
     from dpcontrol.criticism import Calibration as Calibration
+    from dpcontrol.criticism import HalfStep as HalfStep
+    from dpcontrol.criticism import at_half_step as at_half_step
+    from dpcontrol.criticism import posterior_at_half_step as posterior_at_half_step
     from dpcontrol.criticism import sbc as sbc
     from dpcontrol.criticism import stress_test as stress_test
     from dpcontrol.engine import Auto as Auto
@@ -83,7 +86,14 @@ if TYPE_CHECKING:
 ROOMS = {
     "checking": ("check_gradient",),
     "comparison": ("Comparison", "compare"),
-    "criticism": ("Calibration", "sbc", "stress_test"),
+    "criticism": (
+        "Calibration",
+        "HalfStep",
+        "at_half_step",
+        "posterior_at_half_step",
+        "sbc",
+        "stress_test",
+    ),
     "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
     "problem": (

@@ -3,6 +3,16 @@
 from dpcontrol.criticism.calibration import load as load_calibration
 from dpcontrol.criticism.calibration import sbc
 from dpcontrol.criticism.findings import Calibration
+from dpcontrol.criticism.half_step import HalfStep, at_half_step, posterior_at_half_step
 from dpcontrol.criticism.stress import StressTest, stress_test
 
-__all__ = ["Calibration", "StressTest", "load_calibration", "sbc", "stress_test"]
+__all__ = [
+    "Calibration",
+    "HalfStep",
+    "StressTest",
+    "at_half_step",
+    "load_calibration",
+    "posterior_at_half_step",
+    "sbc",
+    "stress_test",
+]

@@ -35,7 +35,7 @@ def differences(calibration: Calibration) -> Any:
         reach = 1.15 * max(float(np.abs(away).max()), float(high.max()), float(-low.min()))
         axes.set(xlim=(0, 1), ylim=(-reach, reach))
 
-    said = f"band: left by one of these in {RATE:g} calibrations of a right posterior"
+    said = f"band: left by any of these in one of {1 / RATE:,.0f} calibrations of a right posterior"
     return _page(calibration, panel, "rank / (draws + 1)", "F(u) - u", said)
 
 

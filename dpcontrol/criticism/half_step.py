@@ -1,0 +1,313 @@
+"""Is the time step small enough for a posterior? The same problem, and the same posterior, at half the step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpcontrol.criticism.quantities import quantities
+from dpcontrol.meter import Budget, Meter
+from dpcontrol.posterior.weights import pareto_shape
+from dpcontrol.posterior.words import counted, number, table
+from dpcontrol.problem.base import Problem
+from dpcontrol.results import UsageError
+from dpcontrol.run import Strategy
+from dpcontrol.sim.base import Simulator, Substeps, Wrapper
+from dpcontrol.sim.external import BlackBox, JaxFunction, PhiFlowStep
+from dpcontrol.sim.function import FunctionSimulator, Steady
+from dpcontrol.sim.linear import DiscreteLinear
+from dpcontrol.solution import Solution
+from dpcontrol.solving import solve
+from dpcontrol.strategies.names import name_of, resolve
+
+SMALL = 0.1  # of a posterior sd, and of the ratio of sds
+ERRORS = 3.0  # Monte Carlo errors that are allowed for
+FINITE = 0.5  # Pareto k below which weighted means have a finite variance
+BLOCKS = 20  # of consecutive draws, left out one by one for the Monte Carlo error
+# steps that are what somebody made them: a smaller dt would change the clock and not the step
+FIXED = (FunctionSimulator, DiscreteLinear, BlackBox, JaxFunction, PhiFlowStep)
+
+
+def at_half_step(problem: Problem) -> Problem:
+    """The same problem with half the time step: two steps of ``dt / 2`` in the place of each step of ``dt``.
+
+    Controls, data and horizon are as they were.
+
+    Raises:
+        UsageError: where the simulator has no step of its own to halve, or where noise enters at every step.
+    """
+    stochastic = "noise" in problem.unknown.names or "noise" in problem.scenarios.data
+    if stochastic:
+        raise UsageError(
+            f"{problem.name} is driven by noise at every step, and two half steps would need other noise: compare with "
+            "a problem that is posed with half the dt."
+        )
+    return dataclasses.replace(problem, simulator=Substeps(_halved(problem.simulator), 2), origin=None)
+
+
+def _halved(simulator: Any) -> Simulator:
+    """The simulator with half its ``dt``."""
+    if isinstance(simulator, Substeps):
+        return Substeps(_halved(simulator.inner), simulator.count)
+    names = (
+        {entry.name for entry in dataclasses.fields(simulator) if entry.init}
+        if _is_noun(simulator)
+        else set()
+    )
+    if isinstance(simulator, Wrapper) and "inner" in names:
+        return dataclasses.replace(simulator, inner=_halved(simulator.inner))  # type: ignore[type-var]
+    step = next((name for name in ("dt", "fine_dt") if name in names), None)
+    if step is not None and not isinstance(simulator, FIXED):
+        return dataclasses.replace(simulator, **{step: getattr(simulator, step) / 2})
+    reason = "has no time step" if isinstance(simulator, Steady) else "has no dt that its step depends on"
+    raise UsageError(
+        f"half a step cannot be taken of {type(simulator).__name__}, which {reason}: pose the problem again with a "
+        "finer discretisation and compare the two posteriors."
+    )
+
+
+def _is_noun(simulator: Any) -> bool:
+    return dataclasses.is_dataclass(simulator)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one quantity at half the step.
+
+    ``shift`` is that of its mean in posterior standard deviations, ``ratio`` that of its standard deviations (half step
+    over whole), each with its Monte Carlo standard error.
+    """
+
+    name: str
+    shift: float
+    shift_error: float
+    ratio: float
+    ratio_error: float
+
+    @property
+    def large(self) -> bool:
+        """Whether it is larger than a tenth, Monte Carlo errors allowed for."""
+        return abs(self.shift) - ERRORS * self.shift_error > SMALL or (
+            abs(self.ratio - 1) - ERRORS * self.ratio_error > SMALL
+        )
+
+    @property
+    def small(self) -> bool:
+        """Whether it is smaller than a tenth even so."""
+        return abs(self.shift) + ERRORS * self.shift_error < SMALL and (
+            abs(self.ratio - 1) + ERRORS * self.ratio_error < SMALL
+        )
+
+
+@dataclass(frozen=True)
+class HalfStep:
+    """A posterior beside that at half the time step; ``print`` it.
+
+    Attributes:
+        problem: its name.
+        dt: the whole step.
+        how: ``weights`` (the draws were weighted anew) or the name of the strategy that sampled again.
+        pareto: Pareto k of the weights; below 0.5 they have a finite variance.
+        draws: how many draws of the given posterior were used; ``failures``, how many of them failed at half the step.
+        changes: of every quantity, the largest first.
+    """
+
+    problem: str
+    dt: float
+    how: str
+    pareto: float
+    draws: int
+    failures: int
+    changes: tuple[Change, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time step is known to be small enough."""
+        return all(each.small for each in self.changes)
+
+    @property
+    def verdict(self) -> str:
+        """One paragraph."""
+        if self.how == "weights":
+            told = f"by weighting {counted(self.draws, 'draw')} anew (Pareto k {number(self.pareto, 2)})"
+        else:
+            told = (
+                f"by sampling again with {self.how} (weights would not do, Pareto k {number(self.pareto, 2)})"
+            )
+        failed = f" {counted(self.failures, 'draw')} failed at half the step." if self.failures else ""
+        worst = self.changes[0]
+        figures = f"{_signed(worst.shift, worst.shift_error)} sd in the mean of {worst.name}"
+        order = (
+            "of which a scheme of first order makes twice as much in all, one of second order a third more"
+        )
+        if any(each.large for each in self.changes):
+            names = ", ".join(each.name for each in self.changes if each.large)
+            return (
+                f"the time step {number(self.dt)} is TOO LARGE for this posterior: {names} changes by more than a "
+                f"tenth of its sd at half of it ({figures}; {told}), {order}. Halve dt.{failed}"
+            )
+        if self.passed:
+            return (
+                f"the time step {number(self.dt)} is small enough: half of it changes every mean and sd by less than a "
+                f"tenth of the posterior sd (most: {figures}; {told}), {order}.{failed}"
+            )
+        return (
+            f"no change at half the time step {number(self.dt)} was found (most: {figures}; {told}), but the Monte "
+            f"Carlo error leaves room for more than a tenth of a sd: make more draws.{failed}"
+        )
+
+    def __str__(self) -> str:
+        head = ["", "shift of mean / sd", "ratio of sds", ""]
+        rows = [
+            [
+                each.name,
+                _signed(each.shift, each.shift_error),
+                f"{each.ratio:.3f} ± {number(each.ratio_error, 1)}",
+                "too large" if each.large else "" if each.small else "not known well enough",
+            ]
+            for each in self.changes
+        ]
+        title = f"{self.problem} at half the time step"
+        return "\n".join([title, table(head, rows), f"verdict: {self.verdict}"])
+
+
+def posterior_at_half_step(
+    problem: Problem,
+    solution: Solution,
+    *,
+    draws: int = 1000,
+    again: bool | None = None,
+    strategy: str | Strategy | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> HalfStep:
+    r"""What becomes of a posterior at half the time step: shifts of means and ratios of standard deviations.
+
+    First the draws :math:`z_i` that there are get weights :math:`w_i \propto \pi_{dt/2}(z_i) / \pi_{dt}(z_i)`: a
+    rollout of each at both steps. Where these have a finite variance (Pareto k below 0.5) weighted moments answer, with
+    the same draws in both, so that small changes are seen; else the posterior at half the step is sampled again.
+    Monte Carlo errors are those of leaving out blocks of consecutive draws, one by one.
+
+    Args:
+        problem: the one that was solved.
+        solution: with draws of its posterior.
+        draws: how many of them are used, evenly spaced over each chain.
+        again: sample again in any case (true) or in no case (false).
+        strategy: that samples again; the solution's by default, with its default fields.
+        budget, seed, options: of that run.
+
+    Raises:
+        UsageError: if there are no draws, or no half step (see :func:`at_half_step`).
+    """
+    if solution.draws is None:
+        raise UsageError(
+            f"{solution.strategy} gave no draws of a posterior: solve with a sampler, solve(problem, 'nuts') say."
+        )
+    half = dataclasses.replace(at_half_step(problem), joint=True)
+    whole = dataclasses.replace(problem, joint=True)
+    free = _thinned(solution.draws.free, draws)
+    log_weights = _log_densities(half, free) - _log_densities(whole, free)
+    failures = int(np.isneginf(log_weights).sum())
+    usable = np.isfinite(log_weights).any()
+    pareto = pareto_shape(log_weights[np.isfinite(log_weights)]) if usable else math.inf
+    if again is False or (again is None and pareto < FINITE):
+        how, changes = "weights", _weighted(whole, free, log_weights)
+    else:
+        chosen = resolve(solution.strategy if strategy is None else strategy, options)
+        found = solve(half, chosen, budget=budget, seed=seed, progress=False)
+        if found.draws is None:
+            raise UsageError(f"at half the step {name_of(chosen)} gave no draws: {found.status.sentence}")
+        how = name_of(chosen)
+        changes = _compared(whole, solution.draws.free, found.draws.free)
+    changes.sort(key=lambda each: -max(abs(each.shift), abs(each.ratio - 1)))
+    count = free.shape[0] * free.shape[1]
+    return HalfStep(problem.name, problem.simulator.dt, how, pareto, count, failures, tuple(changes))
+
+
+# -- draws and weights -------------------------------------------------------------------------------------------------
+
+
+def _thinned(free: Tensor, draws: int) -> Tensor:
+    """``(chains, fewer draws, dimension)``, evenly spaced in each chain."""
+    each = min(free.shape[1], max(1, math.ceil(draws / free.shape[0])))
+    return free[:, (torch.arange(each, dtype=torch.float64) * free.shape[1] / each).long()]
+
+
+def _log_densities(problem: Problem, free: Tensor) -> np.ndarray:
+    """``(chains, draws)``, ``-inf`` where the simulator fails."""
+    meter = Meter(problem)
+    flat = free.reshape(-1, free.shape[2]).to(meter.start())
+    parts = [meter.log_densities(part) for part in flat.split(64)]
+    return torch.cat(parts).to("cpu", torch.float64).numpy().reshape(free.shape[:2])
+
+
+def _values(problem: Problem, free: Tensor) -> tuple[list[str], np.ndarray]:
+    """Names and numbers ``(quantities, chains, draws)``."""
+    found = quantities(problem, free.reshape(-1, free.shape[2]))
+    return list(found), np.stack(list(found.values())).reshape(-1, *free.shape[:2])
+
+
+def _weighted(problem: Problem, free: Tensor, log_weights: np.ndarray) -> list[Change]:
+    names, values = _values(problem, free)
+    ones = np.ones_like(log_weights)
+    weights = np.exp(log_weights - log_weights.max())
+
+    def changes(keep: np.ndarray) -> np.ndarray:
+        mean, sd = _moments(values, ones * keep)
+        mean_half, sd_half = _moments(values, weights * keep)
+        return np.stack([(mean_half - mean) / sd, sd_half / sd])
+
+    found, error = _jackknifed(changes, log_weights.shape)
+    return [_change(name, *pair) for name, *pair in zip(names, *found, *error, strict=True)]
+
+
+def _compared(problem: Problem, free: Tensor, other: Tensor) -> list[Change]:
+    """Two independent sets of draws."""
+    names, values = _values(problem, free)
+    _, values_half = _values(problem, other)
+    parts = []
+    for each in (values, values_half):
+        shape = each.shape[1:]
+        parts.append(_jackknifed(lambda keep, each=each: np.stack(_moments(each, 1.0 * keep)), shape))
+    (mean, sd), (mean_error, sd_error) = parts[0]
+    (mean_half, sd_half), (mean_half_error, sd_half_error) = parts[1]
+    ratio = sd_half / sd
+    shift_error = np.hypot(mean_error, mean_half_error) / sd
+    ratio_error = ratio * np.hypot(sd_error / sd, sd_half_error / sd_half)
+    columns = (mean_half - mean) / sd, ratio, shift_error, ratio_error
+    return [_change(name, *row) for name, *row in zip(names, *columns, strict=True)]
+
+
+def _change(name: str, shift: float, ratio: float, shift_error: float, ratio_error: float) -> Change:
+    return Change(name, float(shift), float(shift_error), float(ratio), float(ratio_error))
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations ``(quantities,)`` under weights ``(chains, draws)``."""
+    share = weights / weights.sum()
+    mean = (values * share).sum((1, 2))
+    away = values - mean[:, None, None]
+    return mean, np.sqrt((np.square(away) * share).sum((1, 2)))
+
+
+def _jackknifed(function: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """A function of the draws that are kept, and its standard error by leaving out blocks of consecutive ones."""
+    chains, draws = shape
+    each = max(1, min(draws, math.ceil(BLOCKS / chains)))
+    block = np.arange(draws) * each // draws
+    labels = np.arange(chains)[:, None] * each + block[None]
+    count = chains * each
+    without = np.stack([function(labels != k) for k in range(count)])
+    spread = np.square(without - without.mean(0)).sum(0) * (count - 1) / count
+    return function(np.ones(shape, dtype=bool)), np.sqrt(spread)
+
+
+def _signed(value: float, error: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{number(abs(value), 2)} ± {number(error, 1)}"
