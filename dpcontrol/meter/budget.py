@@ -63,7 +63,10 @@ class Progress:
 
 @dataclass
 class History:
-    """One row per evaluation: what it had cost by then, the best so far, and the evaluation's own mean loss."""
+    """One row per evaluation: what it had cost by then, the best so far, and the evaluation's own mean loss.
+
+    Of log-densities there is a row for each improvement and for each further hundredth of the steps.
+    """
 
     simulated_steps: list[int] = field(default_factory=list)
     gradients: list[int] = field(default_factory=list)
@@ -90,5 +93,6 @@ class Ledger:
     failed: tuple[Tensor, int] | None = None
     vectorises: bool | None = None
     remark: str = ""
+    share: float = 0.0
     seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)

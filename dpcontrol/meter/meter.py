@@ -182,7 +182,7 @@ class Meter:
         return self._densities("densities", x, compute, sweeps=0)[1]
 
     def log_densities_and_gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """:meth:`log_densities` and their gradients ``(rows, dimension)``; ``-inf`` and zero where one is not finite."""
+        """:meth:`log_densities` and gradients ``(rows, dimension)``; ``-inf`` and zero where one is not finite."""
 
         def compute() -> list[Tensor]:
             point = x.detach().requires_grad_()
@@ -405,10 +405,13 @@ class Meter:
             row = x[top : top + 1].detach()
             with torch.no_grad():
                 cost = -(likelihoods[top] + self.problem.log_prior(self.trees(row)))
-            loss = cost[None] / self.problem.scenarios.count
+            self._note(row, torch.zeros(1, dtype=torch.long), cost[None] / self.problem.scenarios.count)
         else:
-            row, loss = self.best_x, self.best
-        self._note(row, torch.zeros(1, dtype=torch.long), loss)
+            # chains ask millions of times: a row for each further hundredth of the steps tells it as well
+            steps = self.ledger.history.simulated_steps
+            if not steps or self.counts.simulated_steps >= 1.01 * steps[-1]:
+                self._write_row(float(self.best.mean()))
+            self._report()
         return densities, likelihoods, *answer[1:]
 
     def _answer(
@@ -468,20 +471,30 @@ class Meter:
         # where several rows tie, the first one counts, so that results do not depend on the order of writing
         self.best_x[which[rows.flip(0)]] = x.detach()[rows.flip(0)]
         self.ledger.best = torch.where(better, lowest, self.best)
+        self._write_row(float(values.mean()) if len(which) == self.instances else float("nan"))
+        self._report()
+
+    def _write_row(self, latest: float) -> None:
         history = self.ledger.history
         history.simulated_steps.append(self.counts.simulated_steps)
         history.gradients.append(self.counts.gradients)
         history.seconds.append(self.seconds)
         history.loss.append(float(self.best.mean()))
-        history.latest.append(float(values.mean()) if len(which) == self.instances else float("nan"))
+        history.latest.append(latest)
+
+    def _report(self) -> None:
         if self._callback is not None and not self.ledger.answers:
-            report = Progress(history.loss[-1], self.counts, self.seconds, self.fraction())
+            report = Progress(self.ledger.history.loss[-1], self.counts, self.seconds, self.fraction())
             if self._callback(report):
                 raise Stopped
 
+    def progressed(self, share: float) -> None:
+        """Tell how far the strategy is by its own count, between 0 and 1, for those who watch it."""
+        self.ledger.share = share
+
     def fraction(self) -> float:
-        """How much of the budget is gone, 0 without a budget."""
-        parts = [
+        """How much of the budget is gone, or of what the strategy set out to do; 0 where neither is known."""
+        parts = [self.ledger.share] + [
             spent / limit
             for spent, limit in (
                 (self.counts.simulated_steps, self.budget.simulated_steps),
