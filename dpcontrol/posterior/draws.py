@@ -40,7 +40,7 @@ class Draws:
         divergent: ``(chains, draws)``, whether the transition to this draw diverged.
         energy: ``(chains, draws)``, the Hamiltonian at the start of the transition (kinetic energy minus log-density).
         accepted: ``(chains, draws)``, the acceptance probability of the transition (averaged over its tree in NUTS).
-        steps: ``(chains, draws)``, leapfrog steps, that is gradients, of the transition.
+        steps: ``(chains, draws)``, gradients (leapfrogs), or densities without gradients, of the transition.
         log_proposal: ``(chains, draws)``, for kind ``independent``: log-density of the approximation itself at its
             draws, in free numbers; with it the approximation is checked by importance weights.
         notes: plain values that belong to the method: step size, mass, length of the warm-up, evidence bound ...

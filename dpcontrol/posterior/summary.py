@@ -16,6 +16,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 FEW = 16  # a site with more entries than these is a field: one row, with its worst entry
 EXAMINED = 512  # of a field so many entries, evenly spaced, get diagnostics (a millisecond each)
 LOG_DENSITY = "log density"
+LONGEST = 1023  # leapfrogs of a trajectory of NUTS that doubled ten times
 CHUNK = 2**23  # numbers that are sorted at a time
 
 
@@ -77,6 +78,8 @@ class Summary:
         divergences: transitions that diverged; ``None`` where the method has no such thing.
         energy_mixing: E-BFMI of each chain, or ``None``.
         acceptance: mean acceptance probability, or ``None``.
+        evaluations: of gradients (of densities, without gradients) for each draw, mean, or ``None``.
+        saturated: share of transitions with ``LONGEST`` leapfrogs or more, or ``None``.
         weights_shape: Pareto k of an approximation's importance weights, or ``None`` where they are not known.
     """
 
@@ -87,6 +90,8 @@ class Summary:
     divergences: int | None
     energy_mixing: np.ndarray | None
     acceptance: float | None
+    evaluations: float | None = None
+    saturated: float | None = None
     weights_shape: float | None = None
 
     @property
@@ -138,6 +143,13 @@ class Summary:
             "the approximation's mean.",
             "ensemble": f"{counted(self.chains * self.draws, 'particle')} of an ensemble, which approximates.",
         }[self.kind]
+        if self.acceptance is not None:
+            words += f" Mean acceptance {number(self.acceptance, 2)}"
+            words += (
+                "."
+                if self.evaluations is None
+                else f", {number(self.evaluations)} evaluations for each draw."
+            )
         fields = [site for site in self.sites.values() if site.is_field]
         if fields:
             words += " Of fields the ranges over all entries are shown"
@@ -223,6 +235,10 @@ def summarise(
         divergences=None if draws.divergent is None else draws.divergences,
         energy_mixing=None if draws.energy is None else energy_mixing(draws.energy.numpy()),
         acceptance=None if draws.accepted is None else float(draws.accepted.mean()),
+        evaluations=None if draws.steps is None else float(draws.steps.double().mean()),
+        saturated=None
+        if draws.steps is None or draws.energy is None
+        else float((draws.steps >= LONGEST).double().mean()),
         weights_shape=weights_shape,
     )
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dpcontrol.posterior.summary import Summary
+from dpcontrol.posterior.summary import LONGEST, Summary
 from dpcontrol.posterior.words import counted, number, rhat_words
 from dpcontrol.results import Status
 
 RHAT, ESS, ENERGY, PARETO = 1.01, 400.0, 0.3, 0.7
 HOPELESS = 1.1  # an R-hat beyond which means and sds are those of the start rather than of the posterior
+SATURATED = 0.01  # share of transitions as long as they may be
 FEWEST = 100  # draws of a chain below which diagnostics are noise
 
 
@@ -151,8 +152,16 @@ def _geometry(summary: Summary) -> list[Trouble]:
         share = number(100 * summary.divergences / total, 2)
         words = f"{counted(summary.divergences, 'transition')} diverged ({share} %)"
         remedy = (
-            "The posterior is missed where it is most curved: ask for smaller steps (target_accept=0.95 or 0.99), or "
+            "The posterior is missed where it is most curved: ask for smaller steps (target_acceptance=0.95 or more), or "
             "give the prior in a form in which scales do not depend on each other; pairs show where they lie."
+        )
+        found.append(Trouble(words, remedy))
+    if summary.saturated is not None and summary.saturated > SATURATED:
+        share = number(100 * summary.saturated, 2)
+        words = f"{share} % of the transitions went on for {LONGEST:,} leapfrogs or more"
+        remedy = (
+            "Steps are tiny beside the posterior's width: a longer warm-up, or another parametrisation; depth=12 lets "
+            "them go on."
         )
         found.append(Trouble(words, remedy))
     if summary.energy_mixing is not None and np.nanmin(summary.energy_mixing) < ENERGY:

@@ -106,3 +106,12 @@ def test_state_entries_have_the_names_of_the_state():
     draws = Draws(values.reshape(2, 120, -1), np.zeros((2, 120)))
     found = summarise(draws, {"initial_state": values}, ("hare", "lynx"))
     assert found.sites["initial_state"].labels == ("initial_state[hare]", "initial_state[lynx]")
+
+
+def test_trajectories_without_end_are_told():
+    steps = np.where(np.arange(4000).reshape(4, 1000) < 100, 1023, 7)
+    found = summary(chains(), steps=steps, energy=chains()[..., 0], accepted=np.full((4, 1000), 0.83))
+    assert "2.5 % of the transitions went on for 1,023 leapfrogs" in judge(found).warning
+    assert "Mean acceptance 0.83, 32.4 evaluations for each draw." in str(found)
+    # a random walk has no trajectories, however many steps are thinned away
+    assert judge(summary(chains(), steps=steps)).good
