@@ -152,7 +152,7 @@ def _geometry(summary: Summary) -> list[Trouble]:
         share = number(100 * summary.divergences / total, 2)
         words = f"{counted(summary.divergences, 'transition')} diverged ({share} %)"
         remedy = (
-            "The posterior is missed where it is most curved: ask for smaller steps (target_acceptance=0.95 or more), or "
+            "The posterior is missed where it is most curved: ask for smaller steps (target_acceptance=0.95), or "
             "give the prior in a form in which scales do not depend on each other; pairs show where they lie."
         )
         found.append(Trouble(words, remedy))
