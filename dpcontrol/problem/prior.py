@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
 from dpcontrol import tree
-from dpcontrol.problem.white import draw, free_transform, white_transform
+from dpcontrol.problem.white import draw, free_transform, unvalidated, white_transform
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -41,6 +41,9 @@ class Prior:
     transforms: Mapping[str, Transform] = field(init=False, repr=False)  # from free numbers to natural ones
 
     def __post_init__(self) -> None:
+        # outside of its support a density is zero, and a batch (torch.func.vmap) cannot be looked into
+        bare = {key: unvalidated(density) for key, density in self.densities.items()}
+        object.__setattr__(self, "densities", bare)
         known = [white_transform(density) is not None for density in self.densities.values()]
         object.__setattr__(self, "white", all(known))
         maps = {key: free_transform(density) for key, density in self.densities.items()}

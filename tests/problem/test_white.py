@@ -12,6 +12,7 @@ from torch.distributions import transforms as tt
 from torch.func import hessian, jvp, vmap
 
 from dpcontrol.problem import GaussianField, TruncatedNormal, UsageError
+from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.tabulated import OneSided
 from dpcontrol.problem.white import draw, free_transform, unvalidated, white_transform
 
@@ -158,6 +159,16 @@ def test_draws_follow_the_density_and_only_the_given_generator(name):
     theirs = unvalidated(density).sample((2000,))
     for mine, other in zip(draws.reshape(2000, -1).T, theirs.reshape(2000, -1).T, strict=True):
         assert stats.ks_2samp(mine.numpy(), other.numpy()).pvalue > 1e-5
+
+
+def test_a_prior_outside_of_its_support_is_zero_also_in_a_batch():
+    field = td.TransformedDistribution(FIELD, tt.ExpTransform())
+    prior = Prior({"parameters.rate": td.Uniform(0.0, 1.0), "parameters.field": field})
+    inside = {"rate": torch.tensor([0.5, 1.5]), "field": torch.ones(2, 6)}
+    found = vmap(lambda z: prior.log_density({"parameters": z}))(inside)
+    assert torch.isfinite(found[0]) and found[1] == -math.inf
+    nowhere = prior.log_density({"parameters": {"rate": torch.tensor(0.5), "field": torch.zeros(6)}})
+    assert not torch.isfinite(nowhere)
 
 
 def test_densities_without_a_quantile_move_freely_on_their_support():
