@@ -134,7 +134,7 @@ def _mixing(summary: Summary) -> list[Trouble]:
             more = ESS / max(worst.value, 1.0)
             of = "means and medians" if name == "bulk" else "outer quantiles and sds"
             words = f"{name} ESS {number(worst.value)} at {worst.where}, below {ESS:.0f}"
-            found.append(Trouble(words, f"Draw about {_times(more)} as much before you rely on {of}."))
+            found.append(Trouble(words, f"Draw {_times(more)} before you rely on {of}."))
     if summary.chains == 1:
         found.append(
             Trouble(
@@ -203,4 +203,8 @@ def _ensemble(summary: Summary) -> Verdict:
 
 
 def _times(factor: float) -> str:
-    return "twice" if factor <= 2 else f"{factor:.0f} times" if factor < 100 else "a hundred times or more"
+    if factor <= 1.25:
+        return "a little more"
+    if factor <= 2:
+        return "twice as much"
+    return f"about {factor:.0f} times as much" if factor < 100 else "a hundred times as much or more"
