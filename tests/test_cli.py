@@ -117,6 +117,47 @@ def test_check_ends_with_its_verdict(capsys, outside):
     assert capsys.readouterr().out == ""
 
 
+BELIEVED = """'''What pushes it?'''
+import torch
+import dpcontrol as dp
+def pushed(x, u, *, parameters):
+    return x + parameters["push"].sqrt()
+def problem(*, size="full", seed=0):
+    return dp.inference_problem(pushed, data=torch.ones(3, 1, 1).double(), initial_state=torch.ones(1, 1).double(),
+        observation=dp.observe(noise=dp.Gaussian(0.5)), horizon=2, name="believed",
+        prior={"push": torch.distributions.Normal(*torch.tensor([0.5, 1.0]).double())})
+"""
+
+
+def test_check_stresses_the_prior(capsys, outside):
+    (outside / "believed.py").write_text(BELIEVED)
+    assert main(["check", "believed.py", "--draws", "40"]) == 1
+    shown = capsys.readouterr().out
+    assert "the gradient is right" in shown and "where push is small" in shown
+    assert main(["check", "believed.py", "--draws", "0"]) == 0
+    assert "Stress test" not in capsys.readouterr().out
+    assert main(["check", "believed.py", "--draws", "20", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["stress"]["passed"] is False and record["stress"]["failures"]
+
+
+def test_calibrate_keeps_its_simulations_and_is_resumed(capsys, outside):
+    (outside / "believed.py").write_text(BELIEVED)
+    chains = [x for pair in ("chains=1", "draws=70", "warmup=30", "start=prior") for x in ("--set", pair)]
+    asked = ["calibrate", "believed.py", "--strategy", "metropolis", "--simulations", "2", *chains]
+    # two are too few to judge by
+    assert main([*asked, "--workers", "0", "--quiet", "--output", "out"]) == 1
+    assert "too few to judge by" in capsys.readouterr().out
+    for name in ("calibration.json", "simulations/00000.json", "rank_differences.png", "rank_histograms.png"):
+        assert (outside / "out" / name).stat().st_size > 0
+    first = json.loads((outside / "out" / "simulations" / "00001.json").read_text())
+    (outside / "out" / "simulations" / "00001.json").unlink()
+    assert main(["resume", "out", "--workers", "0", "--json"]) == 1
+    again = json.loads((outside / "out" / "simulations" / "00001.json").read_text())
+    assert again["ranks"] == first["ranks"]
+    assert json.loads(capsys.readouterr().out)["wanted"] == 2
+
+
 def test_a_failed_run_has_its_exit_code(capsys, outside):
     (outside / "failing.py").write_text(
         '"""It always blows up."""\n'

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from dpcontrol.cli.display import FAILED, show, show_comparison, strict
+from dpcontrol.cli.display import FAILED, show, show_calibration, show_comparison, strict
 from dpcontrol.cli.options import budget, fields, folder_for
 from dpcontrol.results import UsageError
 
@@ -76,13 +76,39 @@ def compare_strategies(options: argparse.Namespace) -> int:
         return show_comparison(comparison, folder, as_json=options.json)
 
 
+def calibrate_problem(options: argparse.Namespace) -> int:
+    """Calibrate a strategy on one problem by simulation."""
+    from dpcontrol import catalogue
+    from dpcontrol.criticism import sbc
+
+    problem = catalogue.find(options.problem).build(size=options.size, seed=options.problem_seed)
+    with folder_for(options.output, f"{problem.name}-calibrate") as folder:
+        calibration = sbc(
+            problem,
+            options.strategy,
+            simulations=options.simulations,
+            ranked=options.ranked,
+            seed=options.seed,
+            folder=folder,
+            workers=options.workers,
+            progress=False if options.quiet else None,
+            **fields(options.set),
+        )
+        return show_calibration(calibration, folder, as_json=options.json)
+
+
 def check_problem(options: argparse.Namespace) -> int:
-    """Taylor test of a problem."""
+    """Taylor test of a problem, and a stress test where it has a prior."""
     from dpcontrol import catalogue
     from dpcontrol.checking import check_gradient
+    from dpcontrol.criticism import stress_test
 
     problem = catalogue.find(options.problem).build(size=options.size, seed=options.problem_seed)
     found = check_gradient(problem, seed=options.seed)
+    stress = None
+    if problem.prior is not None and options.draws:
+        stress = stress_test(problem, options.draws, seed=options.seed)
+    passed = found.passed and (stress is None or stress.passed)
     if options.json:
         rows = [
             {
@@ -94,15 +120,20 @@ def check_problem(options: argparse.Namespace) -> int:
             }
             for row in found.rows
         ]
-        print(json.dumps(strict({"problem": found.problem, "passed": found.passed, "rows": rows}), indent=1))
+        record = {"problem": found.problem, "passed": found.passed, "rows": rows}
+        if stress is not None:
+            record["stress"] = stress.record()
+        print(json.dumps(strict(record), indent=1))
     elif not options.quiet:
         print(found)
-    return 0 if found.passed else FAILED
+        if stress is not None:
+            print(f"\n{stress}")
+    return 0 if passed else FAILED
 
 
 def resume_run(options: argparse.Namespace) -> int:
     """Go on with what a folder holds."""
-    from dpcontrol import catalogue, store
+    from dpcontrol import catalogue, criticism, store
     from dpcontrol.comparison import Comparison, compare
     from dpcontrol.meter import Budget
     from dpcontrol.solving import solve
@@ -123,9 +154,11 @@ def resume_run(options: argparse.Namespace) -> int:
             resume=True,
         )
         return show_comparison(comparison, folder, as_json=options.json)
+    if criticism.calibration_in(folder):
+        return _resume_calibration(folder, options)
     if not (folder / "run.json").is_file():
         raise UsageError(
-            f"{folder} holds no run and no comparison; name a folder that solve or compare wrote."
+            f"{folder} holds no run, comparison or calibration; name a folder that solve, compare or calibrate wrote."
         )
     asked = store.read_json(folder / "run.json")
     keys = ("problem", "size", "problem_seed", "strategy", "options", "budget", "seed")
@@ -150,6 +183,31 @@ def resume_run(options: argparse.Namespace) -> int:
     return show(solution, folder, as_json=options.json)
 
 
+def _resume_calibration(folder: Path, options: argparse.Namespace) -> int:
+    from dpcontrol import catalogue, criticism
+    from dpcontrol.meter import Budget
+
+    asked, simulations = criticism.calibration_question(folder)
+    if asked["size"] is None:
+        raise UsageError(
+            f"the calibration in {folder} was posed in Python; resume it there with sbc(..., resume=True)."
+        )
+    calibration = criticism.sbc(
+        catalogue.find(asked["problem"]).build(size=asked["size"], seed=asked["problem_seed"]),
+        asked["strategy"],
+        simulations=simulations,
+        ranked=asked["ranked"],
+        seed=asked["seed"],
+        budget=Budget(**asked["budget"]),
+        folder=folder,
+        resume=True,
+        workers=options.workers,
+        progress=False if options.quiet else None,
+        **asked["options"],
+    )
+    return show_calibration(calibration, folder, as_json=options.json)
+
+
 def make_report(options: argparse.Namespace) -> int:
     """Make the report of a stored comparison again."""
     from dpcontrol.comparison import Comparison
@@ -165,6 +223,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_names,
     "solve": solve_problem,
     "compare": compare_strategies,
+    "calibrate": calibrate_problem,
     "check": check_problem,
     "resume": resume_run,
     "report": make_report,

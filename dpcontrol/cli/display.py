@@ -85,6 +85,25 @@ def show_comparison(comparison: Any, folder: Path, *, as_json: bool) -> int:
     return INTERRUPTED if comparison.interrupted else 0
 
 
+def show_calibration(calibration: Any, folder: Path, *, as_json: bool) -> int:
+    """A calibration, with its pictures drawn into the folder; the exit code."""
+    from dpcontrol.plot import write
+
+    pictures = []
+    if calibration.quantities:
+        for name, figure in calibration.figures().items():
+            pictures.append(f"{name.replace(' ', '_')}.png")
+            write(figure, folder / pictures[-1])
+    if as_json:
+        print(json.dumps(strict(calibration.record()), indent=1))
+    else:
+        print(calibration)
+        print(f"\nstored in {folder}{': ' if pictures else ''}{', '.join(pictures)}")
+    if not calibration.complete:
+        return INTERRUPTED
+    return 0 if calibration.passed else FAILED
+
+
 def strict(value: Any) -> Any:
     """Numbers that JSON cannot say become null."""
     if isinstance(value, float) and value - value != 0:

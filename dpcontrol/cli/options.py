@@ -54,18 +54,46 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("--workers", type=int, help="processes (default: one per core)")
     comparing.set_defaults(command="compare")
 
-    checking = commands.add_parser("check", help="Taylor test of a problem's gradient")
+    calibrating = commands.add_parser(
+        "calibrate", help="simulation-based calibration: does a strategy sample this posterior?"
+    )
+    _problem_options(calibrating)
+    calibrating.add_argument("--strategy", default="nuts", help="its name (default: nuts, in short chains)")
+    calibrating.add_argument("--simulations", type=int, default=100, help="how many (default: 100)")
+    calibrating.add_argument(
+        "--ranked", type=int, default=63, help="draws of each posterior that are ranked (default: 63)"
+    )
+    calibrating.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    calibrating.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the strategy"
+    )
+    calibrating.add_argument("--workers", type=int, help="processes (default: one per core)")
+    calibrating.add_argument(
+        "--output", metavar="FOLDER", help="where everything is stored (default: a new one in runs/)"
+    )
+    calibrating.add_argument("--quiet", action="store_true", help="show no progress")
+    calibrating.add_argument("--json", action="store_true", help="print a record as JSON")
+    calibrating.set_defaults(command="calibrate")
+
+    checking = commands.add_parser(
+        "check", help="Taylor test of a problem's gradient, stress test of its prior"
+    )
     _problem_options(checking)
     checking.add_argument("--seed", type=int, default=0, help="of the point and the directions (default: 0)")
+    checking.add_argument(
+        "--draws", type=int, default=100, help="of the prior, for the stress test; 0 for none (default: 100)"
+    )
     checking.add_argument("--json", action="store_true", help="print the result as JSON")
     checking.add_argument("--quiet", action="store_true", help="print nothing; the exit code is the verdict")
     checking.set_defaults(command="check")
 
-    resuming = commands.add_parser("resume", help="go on with an interrupted run or comparison")
+    resuming = commands.add_parser("resume", help="go on with an interrupted run, comparison or calibration")
     resuming.add_argument("folder", help="the folder that it wrote")
     resuming.add_argument("--json", action="store_true", help="print records as JSON")
     resuming.add_argument("--quiet", action="store_true", help="show no progress")
-    resuming.add_argument("--workers", type=int, help="processes, for a comparison (default: one per core)")
+    resuming.add_argument(
+        "--workers", type=int, help="processes, but for a single run (default: one per core)"
+    )
     resuming.set_defaults(command="resume")
 
     reporting = commands.add_parser("report", help="make the report of a comparison again")

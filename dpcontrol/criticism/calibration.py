@@ -21,6 +21,7 @@ from dpcontrol.run import Strategy
 from dpcontrol.solving import refuse_mismatch
 from dpcontrol.strategies.names import name_of, resolve
 
+PLAIN = (bool, int, float, str, type(None))
 # what chains are cut to where a strategy is named without options: ranks need few draws, but many posteriors
 SHORT = {"chains": 2, "draws": 250, "warmup": 200}
 
@@ -81,10 +82,12 @@ def sbc(
     A. Gelman, A. Vehtari, "Simulation-based calibration checking for Bayesian computation: the choice of test
     quantities shapes sensitivity", Bayesian Analysis 20 (2025), for the log-likelihood among them.
     """
-    chosen = _checked(problem, strategy, options, simulations, ranked, workers)
+    options = _options(strategy, options)
+    chosen = _checked(problem, resolve(strategy, options), simulations, ranked, workers)
     limits = budget or Budget()
     place = None if folder is None else Path(folder)
-    asked = _asked(problem, chosen, ranked, seed, limits)
+    plain = {name: value if isinstance(value, PLAIN) else repr(value) for name, value in options.items()}
+    asked = {**_asked(problem, chosen, ranked, seed, limits), "options": plain}
     finished = _opened(place, asked, simulations, resume)
     todo = [index for index in range(simulations) if index not in finished]
     jobs = [
@@ -132,16 +135,25 @@ def stored_in(folder: str | Path) -> bool:
     return (Path(folder) / "calibration.json").is_file()
 
 
+def question(folder: str | Path) -> tuple[dict[str, Any], int]:
+    """What the calibration in a folder was asked, plain values, and how many simulations."""
+    content = store.read_json(Path(folder) / "calibration.json")
+    return content["asked"], content["simulations"]
+
+
 # -- asked and kept ----------------------------------------------------------------------------------------------------
 
 
+def _options(strategy: str | Strategy, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, or those of short chains where a sampler is named without any."""
+    if not isinstance(strategy, str) or options:
+        return options
+    fields = {entry.name for entry in dataclasses.fields(resolve(strategy))}  # type: ignore[arg-type]
+    return dict(SHORT) if set(SHORT) <= fields else {}
+
+
 def _checked(
-    problem: Problem,
-    strategy: str | Strategy,
-    options: dict[str, Any],
-    simulations: int,
-    ranked: int,
-    workers: int | None,
+    problem: Problem, chosen: Strategy, simulations: int, ranked: int, workers: int | None
 ) -> Strategy:
     if not isinstance(problem, Problem):
         raise UsageError(f"sbc needs a Problem; found {type(problem).__name__}: pose one first.")
@@ -153,11 +165,6 @@ def _checked(
         raise UsageError(
             f"workers must be a number of processes, 0 for none but this one; found {workers!r}."
         )
-    chosen = resolve(strategy, options)
-    if isinstance(strategy, str) and not options:
-        fields = {entry.name for entry in dataclasses.fields(chosen)}  # type: ignore[arg-type]
-        if set(SHORT) <= fields:
-            chosen = resolve(strategy, SHORT)
     refuse_mismatch(problem, chosen)
     return chosen
 
@@ -194,7 +201,7 @@ def _opened(
             )
         before = store.read_json(folder / "calibration.json")["asked"]
         for key, value in asked.items():
-            if before[key] != value:
+            if key != "options" and before[key] != value:  # the configuration says it all
                 raise UsageError(
                     f"{folder} holds a calibration with {key} {before[key]!r}, not {value!r}; resume it as it was, or "
                     "name another folder."
