@@ -4,7 +4,8 @@ Whole files are replaced atomically (written beside, flushed to disk, renamed): 
 one. A journal grows record by record: ``kill -9`` costs at most the record that was being written.
 """
 
-from dpcontrol.store.cache import cache_folder, cached
+from dpcontrol.caching import cache_folder
+from dpcontrol.store.cache import cached
 from dpcontrol.store.files import read_json, write_json
 from dpcontrol.store.journal import Journal, Record, checksum
 from dpcontrol.store.trees import load, save

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from dpcontrol.caching import cache_folder
 from dpcontrol.store.files import to_json
 from dpcontrol.store.trees import HEADER, SUFFIX, load, save
 from dpcontrol.tree import Tree
-
-
-def cache_folder() -> Path:
-    """``$DPCONTROL_CACHE``, or the place that the platform has for such files."""
-    if chosen := os.environ.get("DPCONTROL_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "dpcontrol"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "dpcontrol" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dpcontrol"
 
 
 def cached(key: dict[str, Any], make: Callable[[], Tree]) -> Tree:

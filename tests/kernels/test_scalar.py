@@ -349,6 +349,29 @@ def test_what_is_not_finite_stays_so_in_its_scenario(value):
     assert not fine[2:, 2].any() and fine[:, [0, 1, 3]].all()
 
 
+def test_steps_that_differ_in_numbers_share_their_loops():
+    kernels = [
+        kernel_of(dp.ODE(Pendulum(gravity=g), dt=dt), random(2, 2)) for g, dt in ((9.81, 0.1), (1.6, 0.03))
+    ]
+    sources = [(source.run_source(k.loops.program), source.pull_source(k.loops.program)) for k in kernels]
+    for (one, numbers), (other, others) in zip(*sources, strict=True):
+        assert one == other and numbers != others
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_machine_code_is_kept_where_it_can_be(writable, tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    if not writable:
+        folder.write_text("a file is in the way")
+    monkeypatch.setenv("DPCONTROL_CACHE", str(folder))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    text = "def run(constants, x):\n    return constants[0] * math.sin(x)\n"
+    for hits in (0, 1):
+        made = source.compiled.__wrapped__(text)
+        assert made(torch.tensor([2.0]).numpy(), 0.5) == pytest.approx(2 * math.sin(0.5))
+        assert sum(made.stats.cache_hits.values()) == (hits if writable else 0)
+
+
 # -- what does not go this way --------------------------------------------------------------------------------------
 
 HIDDEN = torch.ones(2, dtype=F64, requires_grad=True)

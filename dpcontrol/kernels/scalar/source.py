@@ -1,16 +1,24 @@
-"""Programs as loops over steps and scenarios, written as Python for Numba."""
+"""Programs as loops over steps and scenarios, written as Python for Numba.
+
+Constants are arguments of the loops: steps that differ in numbers only, in ``dt`` say, share their machine code.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpcontrol.kernels.scalar.expressions import Expression, Node
+from dpcontrol.caching import cache_folder
+from dpcontrol.kernels.scalar.expressions import Book, Expression, Node
 from dpcontrol.kernels.scalar.operations import OPERATIONS
 from dpcontrol.kernels.scalar.tracing import Program
 
@@ -26,9 +34,13 @@ LEAVES = {
 GRADIENTS = {"x": "carried[s, {0}] =", "u": "of_inputs[k, s, {0}] +=", "p": "of_given[s, {0}] +="}
 """Where their gradients go."""
 
+PLAIN = {0.0, 0.5, 1.0, 2.0}
+"""Constants that are written as they are."""
+
 RUN = """
-def run(start, inputs, given, clock, states, begin, end):
+def run(constants, start, inputs, given, clock, states, begin, end):
     first, held, dt = clock
+{constants}
     for j in range(len(states)):
         k = j // held
         before = start if j == 0 else states[j - 1]
@@ -37,8 +49,9 @@ def run(start, inputs, given, clock, states, begin, end):
 """
 
 PULL = """
-def pull(start, states, inputs, given, clock, above, carried, of_inputs, of_given, begin, end):
+def pull(constants, start, states, inputs, given, clock, above, carried, of_inputs, of_given, begin, end):
     first, held, dt = clock
+{constants}
     for j in range(len(states) - 1, -1, -1):
         k = j // held
         before = start if j == 0 else states[j - 1]
@@ -56,42 +69,67 @@ class Loops:
     @functools.cached_property
     def run(self) -> Callable[..., Any]:
         """``run(start, inputs, given, clock, states, begin, end)`` writes the states behind all steps."""
-        return compiled(run_source(self.program))
+        return _bound(*run_source(self.program))
 
     @functools.cached_property
     def pull(self) -> Callable[..., Any]:
         """The way back: cotangents come and go in ``carried``; it adds to ``of_inputs`` and ``of_given``."""
-        return compiled(pull_source(self.program))
+        return _bound(*pull_source(self.program))
 
 
-def function(source: str) -> Callable[..., Any]:
+def _bound(source: str, constants: list[float]) -> Callable[..., Any]:
+    return functools.partial(compiled(source), np.array([*constants, 0.0]))
+
+
+def function(source: str, file: str = "<a step in scalars>") -> Callable[..., Any]:
     """The function that a source defines."""
-    names: dict[str, Any] = {"math": math, "np": np}
-    exec(compile(source, "<a step in scalars>", "exec"), names)
+    names: dict[str, Any] = {"math": math, "np": np, "__name__": __name__}
+    exec(compile(source, file, "exec"), names)
     found: Callable[..., Any] = names["run" if "run" in names else "pull"]
     return found
 
 
 @functools.lru_cache(maxsize=256)
 def compiled(source: str) -> Callable[..., Any]:
-    """Its machine code, made at the first call; equal programs share it."""
+    """Its machine code, made at the first call and kept in the user's cache folder; equal programs share it."""
     from numba import njit
 
     from dpcontrol.kernels.loops.compiling import OPTIONS
 
-    found: Callable[..., Any] = njit(**OPTIONS)(function(source))
+    file = _kept(source)
+    if file is None:
+        found: Callable[..., Any] = njit(**OPTIONS)(function(source))
+        return found
+    found = njit(cache=True, **OPTIONS)(function(source, str(file)))
     return found
 
 
-def run_source(program: Program) -> str:
-    """The loop of a run, as source."""
-    ends = [f"states[j, s, {i}] = {_written(result)}" for i, result in enumerate(program.results)]
-    return RUN.format(lines=_indented([*_body(program, program.results), *ends]))
+def _kept(source: str) -> Path | None:
+    """A file of the source, beside which Numba keeps machine code; ``None`` where nothing can be written."""
+    file = cache_folder() / "loops" / f"{hashlib.blake2b(source.encode(), digest_size=16).hexdigest()}.py"
+    try:
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
+                draft.write(source)
+            os.replace(draft.name, file)
+    except OSError:
+        return None
+    return file
 
 
-def pull_source(program: Program) -> str:
-    """The loop back, as source: a step is computed again where its derivative needs it."""
-    book = program.book
+def run_source(program: Program) -> tuple[str, list[float]]:
+    """The loop of a run, as source, and its constants."""
+    text = Text()
+    text.compute(program.book, program.results)
+    for i, result in enumerate(program.results):
+        text.lines.append(f"states[j, s, {i}] = {text.written(result)}")
+    return text.filled(RUN)
+
+
+def pull_source(program: Program) -> tuple[str, list[float]]:
+    """The loop back, as source, and its constants: a step is computed again where its derivative needs it."""
+    book, text = program.book, Text()
     above: list[Expression] = [book.leaf("d", i) for i in range(len(program.results))]
     of_leaf = book.pull(program.results, above)
     gradients = {
@@ -100,35 +138,45 @@ def pull_source(program: Program) -> str:
         if node.op == "leaf" and node.args[0] in GRADIENTS and node.index in of_leaf
     }
     unseen = {("x", i): 0.0 for i in range(len(above))}
-    ends = [
-        f"{GRADIENTS[kind].format(place)} {_written(gradient)}"
-        for (kind, place), gradient in {**unseen, **gradients}.items()
-    ]
-    return PULL.format(lines=_indented([*_body(program, gradients.values()), *ends]))
+    text.compute(book, gradients.values())
+    for (kind, place), gradient in {**unseen, **gradients}.items():
+        text.lines.append(f"{GRADIENTS[kind].format(place)} {text.written(gradient)}")
+    return text.filled(PULL)
 
 
-def _body(program: Program, results: Iterable[Expression]) -> list[str]:
-    """What must be computed for some results, one expression a line."""
-    return [f"v{node.index} = {_formula(node)}" for node in program.book.needed(results)]
+class Text:
+    """The body of a loop, one expression a line, with names for expressions and constants in order."""
 
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.names: dict[int, str] = {}
+        self.constants: dict[float, str] = {}
 
-def _formula(node: Node) -> str:
-    if node.op == "leaf":
-        kind, place = node.args
-        return LEAVES[kind].format(place)
-    return OPERATIONS[node.op].source.format(*map(_written, node.args))
+    def compute(self, book: Book, results: Iterable[Expression]) -> None:
+        """Lines for all that some results need."""
+        for node in book.needed(results):
+            if node.op == "leaf":
+                formula = LEAVES[node.args[0]].format(node.args[1])
+            else:
+                formula = OPERATIONS[node.op].source.format(*map(self.written, node.args))
+            self.names[node.index] = f"v{len(self.names)}"
+            self.lines.append(f"{self.names[node.index]} = {formula}")
 
+    def written(self, value: Expression) -> str:
+        """An expression that is known by now, or a constant."""
+        if isinstance(value, Node):
+            return self.names[value.index]
+        if isinstance(value, bool):
+            return repr(value)
+        number = float(value)
+        if number in PLAIN:
+            return repr(number)
+        if math.isnan(number):
+            return "math.nan"
+        return self.constants.setdefault(number, f"c{len(self.constants)}")
 
-def _written(value: Expression) -> str:
-    if isinstance(value, Node):
-        return f"v{value.index}"
-    if isinstance(value, bool):
-        return repr(value)
-    number = float(value)
-    if math.isfinite(number):
-        return repr(number) if math.copysign(1.0, number) > 0 else f"({number!r})"
-    return "math.nan" if math.isnan(number) else f"({'-' if number < 0 else ''}math.inf)"
-
-
-def _indented(lines: Iterable[str]) -> str:
-    return "\n".join(" " * 12 + line for line in lines)
+    def filled(self, template: str) -> tuple[str, list[float]]:
+        """The source around the lines, and the values of its constants."""
+        named = [f"    {name} = constants[{i}]" for i, name in enumerate(self.constants.values())]
+        lines = [" " * 12 + line for line in self.lines]
+        return template.format(constants="\n".join(named), lines="\n".join(lines)), list(self.constants)
