@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dpcontrol.engine import TruncatedBPTT as TruncatedBPTT
     from dpcontrol.engine import rollout as rollout
     from dpcontrol.meter import Budget as Budget
+    from dpcontrol.posterior import Draws as Draws
+    from dpcontrol.posterior import Posterior as Posterior
     from dpcontrol.problem import Component as Component
     from dpcontrol.problem import ControlSequence as ControlSequence
     from dpcontrol.problem import Gaussian as Gaussian
@@ -96,6 +98,7 @@ ROOMS = {
     ),
     "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
     "meter": ("Budget",),
+    "posterior": ("Draws", "Posterior"),
     "problem": (
         "Component",
         "Mask",
