@@ -8,6 +8,7 @@ a transform (a positive parameter with a prior) is unconstrained in them.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -191,7 +192,7 @@ class Meter:
             return [found.detach(), gradient]
 
         densities, _, gradients = self._densities("slopes", x, compute, sweeps=1)
-        return densities, torch.where(torch.isfinite(densities)[:, None], gradients, 0.0)
+        return densities, gradients
 
     def predictions(self, x: Tensor) -> Tensor:
         """Predicted measurements ``(rows, entries)``, in one flat order; NaN where the system fails."""
@@ -395,13 +396,19 @@ class Meter:
     def _densities(
         self, kind: str, x: Tensor, compute: Callable[[], list[Tensor]], *, sweeps: int
     ) -> tuple[Tensor, ...]:
-        """Log-densities and log-likelihoods, each ``(rows,)``, and what else was computed; the best row is noted."""
+        """Log-densities and log-likelihoods, each ``(rows,)``, and what else was computed; the best row is noted.
+
+        Where something is not finite, the former are ``-inf`` and the latter zero.
+        """
+        before = self.counts.failures
         answer, finite = self._answer(kind, x, self._joint_rows(x), compute, self._price(len(x), sweeps))
-        both = torch.where(finite[:, None], answer[0], torch.full_like(answer[0], float("-inf")))
-        likelihoods, densities = both.unbind(1)
-        top = int(densities.argmax())
-        if densities[top] > self.ledger.best_density:
-            self.ledger.best_density = float(densities[top])
+        if self.counts.failures > before:
+            answer[0] = torch.where(finite[:, None], answer[0], -torch.inf)
+            answer[1:] = [torch.where(finite[:, None], rest, 0.0) for rest in answer[1:]]
+        likelihoods, densities = answer[0].unbind(1)
+        highest = float(densities.max())
+        if highest > self.ledger.best_density:
+            self.ledger.best_density, top = highest, int(densities.argmax())
             row = x[top : top + 1].detach()
             with torch.no_grad():
                 cost = -(likelihoods[top] + self.problem.log_prior(self.trees(row)))
@@ -420,6 +427,9 @@ class Meter:
         """The answer, computed or from the journal, paid for; and which of its rows are finite."""
         self._stop_if_spent(price)
         answer = self._from_log(kind, x, which) or self._computed(kind, x, which, compute)
+        if math.isfinite(sum(float(a.sum()) for a in answer)):  # nearly always, and cheaper to ask
+            self.ledger.counts = self.counts + price
+            return answer, torch.ones(len(answer[0]), dtype=torch.bool, device=answer[0].device)
         finite = torch.stack([torch.isfinite(a).reshape(len(a), -1).all(1) for a in answer]).all(0)
         failures = int((~finite).sum())
         if failures and kind not in ("observed", "roots"):
