@@ -231,6 +231,8 @@ class Keeping:
     def __call__(self, book: Callable[[], None] | None = None) -> None:
         if book is not None:
             book()
+        walk = self._course.walk
+        self._meter.progressed(walk.done / (walk.plan.schedule.warmup + walk.plan.draws))
         began = time.perf_counter()
         if began >= self._next:
             self._meter.keep(self._course.pack)

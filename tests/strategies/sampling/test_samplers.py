@@ -153,12 +153,13 @@ def test_ctrl_c_returns_the_draws_so_far_and_the_folder_has_the_rest(tmp_path, m
     monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
     problem, _, _ = linear()
     strategy = SHORT["nuts"]
-    whole = run(problem, strategy, seed=5)
-    seen = []
+    asked, seen = [], []
+    whole = run(problem, strategy, seed=5, callback=lambda progress: asked.append(progress.fraction))
+    assert asked == sorted(asked) and asked[-1] > 0.9  # what a progress line shows
 
     def interrupt(progress):
         seen.append(progress)
-        if len(seen) == len(whole.history["loss"]) - 4:
+        if len(seen) == len(asked) - 4:
             raise KeyboardInterrupt
 
     folder = RunFolder(tmp_path / "run", {"seed": 5})
