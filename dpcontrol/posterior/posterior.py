@@ -51,6 +51,19 @@ class Posterior:
                 "problem as it was when they were drawn."
             )
 
+    def __repr__(self) -> str:
+        draws = self.draws
+        size = f"{draws.chains} x {draws.count} draws ({draws.kind}) of {draws.dimension} numbers"
+        return f"Posterior of {self.problem.name}: {size}"
+
+    def __str__(self) -> str:
+        summary = self.summary()
+        return f"{summary}\n\n{judge(summary)}"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary()
+        return summary._repr_html_() + judge(summary)._repr_html_()
+
     # -- numbers -----------------------------------------------------------------------------------------------------
 
     @property

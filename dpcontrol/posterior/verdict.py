@@ -63,6 +63,15 @@ class Verdict:
     def __str__(self) -> str:
         return "\n".join([self.headline, *(f"! {trouble}" for trouble in self.troubles)])
 
+    def _repr_html_(self) -> str:
+        import html
+
+        alarms = "".join(
+            f'<p style="color:#b3402a"><b>{html.escape(each.words)}.</b> {html.escape(each.remedy)}</p>'
+            for each in self.troubles
+        )
+        return f"<p>{html.escape(self.headline)}</p>{alarms}"
+
     def on(self, status: Status) -> Status:
         """A run's status with this verdict: whose chains have not mixed is not called converged."""
         kind = "iterations spent" if status.kind == "converged" and self.mixed is False else status.kind

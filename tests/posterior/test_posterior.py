@@ -43,6 +43,8 @@ def test_verdict_of_independent_draws_is_good():
     found = POSTERIOR.verdict()
     assert found.good, str(found)
     assert "slope" in str(POSTERIOR.summary())
+    assert repr(POSTERIOR) == "Posterior of line: 4 x 500 draws (mcmc) of 3 numbers"
+    assert "slope" in str(POSTERIOR) and "have mixed" in POSTERIOR._repr_html_()
 
 
 def test_importance_weights_tell_a_good_approximation_from_a_narrow_one():
