@@ -13,8 +13,9 @@ density                                     natural numbers of white ones
 ``Uniform``, ``TruncatedNormal``,           ``F^-1(Phi(w))``: their quantile at the normal's probability,
 ``HalfNormal``, ``Exponential``,            taken in the nearer tail, so that all digits hold for ``|w|`` far
 ``Laplace``, ``Gumbel``, ``Cauchy``,        beyond 8, where ``1 - Phi`` is below rounding
-``HalfCauchy``
-others (``Gamma``, ``Beta``, ...)           none: no quantile that is accurate and differentiable
+``HalfCauchy``, ``Gamma``, ``Chi2``,
+``Beta``, ``StudentT``
+others (``Dirichlet``, ``VonMises``, ...)   none
 ==========================================  =====================================================================
 """
 
@@ -36,6 +37,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
+from dpcontrol.problem import incomplete
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.fields import FieldTransform, GaussianField
 from dpcontrol.problem.normal_tails import from_log_tails, interior, log_ndtr, log_phi, ndtr
@@ -106,6 +108,8 @@ def unvalidated(density: Distribution) -> Distribution:
     bare._validate_args = False
     if isinstance(bare, (Independent, TransformedDistribution)):
         bare.base_dist = unvalidated(bare.base_dist)
+    if isinstance(bare, torch_distributions.Beta):
+        bare._dirichlet = unvalidated(bare._dirichlet)  # type: ignore[assignment]
     return bare
 
 
@@ -265,6 +269,8 @@ def _in_double(density: Distribution) -> Distribution:
             setattr(wide, name, value.double())
     if isinstance(wide, TransformedDistribution):
         wide.base_dist = _in_double(wide.base_dist)
+    if isinstance(wide, torch_distributions.Beta):
+        wide._dirichlet = _in_double(wide._dirichlet)  # type: ignore[assignment]
     return wide
 
 
@@ -384,4 +390,7 @@ _THROUGH: dict[type[Distribution], Callable[[Any], Transform]] = {
     torch_distributions.Gumbel: _gumbel,
     torch_distributions.Cauchy: _cauchy,
     torch_distributions.HalfCauchy: _half_cauchy,
+    torch_distributions.Gamma: lambda density: ThroughNormal(density, *incomplete.gamma(density)),
+    torch_distributions.Beta: lambda density: ThroughNormal(density, *incomplete.beta(density)),
+    torch_distributions.StudentT: lambda density: ThroughNormal(density, *incomplete.student(density)),
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Gamma, LogNormal, MultivariateNormal, Normal
+from torch.distributions import FisherSnedecor, LogNormal, MultivariateNormal, Normal
 
 import dpcontrol as dp
 from dpcontrol.meter import Meter
@@ -82,7 +82,7 @@ def test_log_density_is_that_of_data_and_priors_with_the_jacobian():
 
 
 def test_a_prior_that_is_not_white_brings_its_jacobian():
-    problem = posed(prior={**posed_prior(), "pace": Gamma(torch.tensor(3.0), torch.tensor(2.0))})
+    problem = posed(prior={**posed_prior(), "pace": FisherSnedecor(torch.tensor(6.0), torch.tensor(8.0))})
     assert not problem.prior.white
     free = problem.unknown.free(problem.start())
     z = problem.unknown.natural(free)

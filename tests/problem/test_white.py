@@ -37,11 +37,16 @@ ELEMENTWISE = {
     "gumbel": td.Gumbel(1.0, 2.0),
     "cauchy": td.Cauchy(0.0, 2.0),
     "half-cauchy": td.HalfCauchy(2.0),
+    "gamma": td.Gamma(3.0, 2.0),
+    "rough gamma": td.Gamma(0.7, 2.0),
+    "beta": td.Beta(2.0, 3.0),
+    "student-t": td.StudentT(4.0, 1.0, 2.0),
     "weibull": td.Weibull(2.0, 1.5),
     "log-uniform": td.TransformedDistribution(td.Uniform(-2.0, 1.0), tt.ExpTransform()),
     "moved half-normal": td.TransformedDistribution(td.HalfNormal(1.0), [tt.AffineTransform(1.0, 2.0)]),
 }
-JOINT = {
+OTHERS = {
+    "inverse gamma": td.InverseGamma(3.0, 2.0),  # falls where its gamma rises
     "multivariate": td.MultivariateNormal(two(1.0, 2.0), torch.tensor([[2.0, 0.5], [0.5, 1.0]])),
     "low rank": td.LowRankMultivariateNormal(two(1.0, 2.0), two(0.5, 1.0)[:, None], two(0.3, 0.2)),
     "independent": td.Independent(td.Uniform(two(0.0, 1.0), two(1.0, 3.0)), 1),
@@ -52,7 +57,7 @@ JOINT = {
     "field": FIELD,
     "log-normal field": td.TransformedDistribution(FIELD, tt.ExpTransform()),
 }
-ALL = ELEMENTWISE | JOINT
+ALL = ELEMENTWISE | OTHERS
 
 
 def whites(density, sample_shape, seed=0):
@@ -100,7 +105,8 @@ def test_maps_work_in_batches_and_far_out(name):
     slopes = vmap(lambda v: jvp(transform, (v,), (torch.ones_like(v),))[1])(w)
     assert torch.isfinite(slopes).all() and (slopes >= 0).all()
     assert (x.diff() >= 0).all()  # beyond 8 neighbouring white numbers may share a float near an end
-    end = 25.0 if "cauchy" in name else 37.0  # squares of a Cauchy's values overflow beyond
+    # squares of a Cauchy's values overflow beyond, and powers of a Student's
+    end = 25.0 if "cauchy" in name or "student" in name else 37.0
     far = transform(torch.tensor([-end, -20.0, 20.0, end]))
     assert torch.isfinite(far).all()
     assert torch.isfinite(unvalidated(ELEMENTWISE[name]).log_prob(far)).all()
@@ -140,6 +146,9 @@ def test_quantiles_in_the_tails_are_those_of_scipy():
         (td.Cauchy(0.0, 2.0), stats.cauchy(0, 2)),
         (td.HalfCauchy(2.0), stats.halfcauchy(scale=2)),
         (td.Uniform(0.0, 2.0), stats.uniform(0, 2)),
+        (td.Gamma(3.0, 2.0), stats.gamma(3, scale=0.5)),
+        (td.Beta(2.0, 3.0), stats.beta(2, 3)),
+        (td.StudentT(4.0, 0.0, 2.0), stats.t(4, 0, 2)),
     ):
         expected = torch.tensor(
             [theirs.ppf(p) if p < 0.5 else theirs.isf(q) for p, q in zip(lower, upper, strict=True)]
@@ -172,7 +181,7 @@ def test_a_prior_outside_of_its_support_is_zero_also_in_a_batch():
 
 
 def test_densities_without_a_quantile_move_freely_on_their_support():
-    for density in (td.Gamma(2.0, 3.0), td.Beta(2.0, 3.0), td.StudentT(4.0), td.Dirichlet(torch.ones(3))):
+    for density in (td.FisherSnedecor(6.0, 8.0), td.VonMises(0.0, 2.0), td.Dirichlet(torch.ones(3))):
         assert white_transform(density) is None
         transform = free_transform(density)
         state = torch.get_rng_state()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from posterior_cases import F64, Linear, grid_moments, growth
 from strategy_cases import interrupted_and_resumed
-from torch.distributions import Gamma, Normal
+from torch.distributions import FisherSnedecor, Normal
 
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import Gaussian, LogNormal, StudentT, inference_problem, observe
@@ -138,6 +138,8 @@ def test_what_does_not_fit_is_refused():
 
     one = torch.ones((), dtype=F64)
     assert "known scale" in mismatch(posed(StudentT(1.0, 4), Normal(one, one)), EnsembleKalman())
-    assert "in some coordinates" in mismatch(posed(Gaussian(1.0), Gamma(2 * one, one)), EnsembleKalman())
+    assert "in some coordinates" in mismatch(
+        posed(Gaussian(1.0), FisherSnedecor(6 * one, 8 * one)), EnsembleKalman()
+    )
     with pytest.raises(UsageError, match="at least 4; found 3"):
         EnsembleKalman(members=3)

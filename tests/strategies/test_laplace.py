@@ -7,7 +7,7 @@ import pytest
 import torch
 from posterior_cases import F64, FALSE_ALARM, Linear, growth, squared, surprises
 from strategy_cases import interrupted_and_resumed
-from torch.distributions import Gamma
+from torch.distributions import FisherSnedecor
 
 from dpcontrol import tree
 from dpcontrol.meter import Budget, Meter
@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_refused():
         observation=observe(noise=Gaussian(0.5), steps=[1]),
         initial_state=torch.zeros(1, 1, dtype=F64),
         horizon=1,
-        prior={"rate": Gamma(*torch.tensor([2.0, 1.0], dtype=F64))},
+        prior={"rate": FisherSnedecor(*torch.tensor([6.0, 8.0], dtype=F64))},
     )
     assert "Gaussian in some coordinates" in mismatch(problem, Laplace(hessian="low_rank"))
     assert mismatch(problem, Laplace()) is None
