@@ -140,8 +140,12 @@ class StressTest:
         lines = [f"Stress test of {self.problem}"]
         if self.regions:
             lines.append(table(*self._cells()))
-        explained = [each for each in self.failures if each.sentence]
-        lines += [f"draw {each.draw} ({each.what}): {each.sentence}" for each in explained]
+        said: dict[str, list[int]] = {}
+        for each in self.failures:
+            if each.sentence:
+                said.setdefault(f"({each.what}): {each.sentence}", []).append(each.draw)
+        for words, draws in said.items():
+            lines.append(f"{'draw' if len(draws) == 1 else 'draws'} {', '.join(map(str, draws))} {words}")
         return "\n".join([*lines, f"verdict: {self.verdict}"])
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:

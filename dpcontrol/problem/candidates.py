@@ -10,6 +10,7 @@ from torch import Tensor
 from dpcontrol.results import SimulationFailed
 
 Candidate = Callable[[Tensor], Tensor]
+TOGETHER = 64  # candidates of one batch: more are hardly faster, and take memory
 
 
 def vectorises(function: Candidate, pair: Tensor) -> bool:
@@ -36,7 +37,7 @@ def each(function: Candidate, rows: Tensor, *, batched: bool, failed: Tensor) ->
         failed: what stands for the answer where somebody else's simulator crashed (``SimulationFailed``).
     """
     if batched and len(rows) > 1:
-        return torch.func.vmap(function)(rows)
+        return torch.func.vmap(function, chunk_size=TOGETHER)(rows)
     return torch.stack([_tried(function, row, failed) for row in rows])
 
 

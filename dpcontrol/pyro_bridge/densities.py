@@ -11,6 +11,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import Distribution, Transform, constraints
+from torch.distributions.transforms import _InverseTransform
 
 from dpcontrol.problem.noise import NoiseModel
 from dpcontrol.problem.white import unvalidated
@@ -53,9 +54,12 @@ def _cast(value: Any, like: Tensor) -> Any:
         return [_cast(entry, like) for entry in value]
     if not isinstance(value, (Distribution, Transform)):
         return value
+    if isinstance(value, _InverseTransform):
+        return _cast(value.inv, like).inv
     found = copy.copy(value)
     for name, entry in vars(value).items():
-        found.__dict__[name] = _cast(entry, like)
+        # a transform remembers its inverse, which remembers it
+        found.__dict__[name] = None if name == "_inv" else _cast(entry, like)
     return found
 
 

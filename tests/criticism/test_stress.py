@@ -59,7 +59,9 @@ def test_the_step_and_the_field_are_named():
     assert "from step 1 in scenario 0" in found.failures[0].sentence
     words = str(found)
     assert "where push is small" in words and "TruncatedNormal" in words
-    assert sum(line.startswith("draw ") for line in words.splitlines()) <= 5
+    (line,) = (line for line in words.splitlines() if line.startswith("draw"))
+    first = ", ".join(str(each.draw) for each in found.failures[:5])
+    assert line.startswith(f"draws {first} (density): ")
 
 
 def test_a_prior_within_the_domain_passes_with_a_bound():

@@ -5,7 +5,8 @@ import doctest
 import pytest
 import torch
 from gaussian_line import DECAY, F64, SCALE, STEPS, design, line, posterior
-from torch.distributions import HalfNormal, LogNormal, Normal, Uniform
+from torch.distributions import HalfNormal, LogNormal, Normal, TransformedDistribution, Uniform
+from torch.distributions.transforms import AffineTransform
 
 import dpcontrol.pyro_bridge.model
 import dpcontrol.pyro_bridge.plates
@@ -55,6 +56,20 @@ def test_sites_have_the_users_names_their_shapes_and_the_precision_of_the_state(
     assert trace.nodes["data"]["is_observed"]
 
 
+def test_densities_made_of_transforms_that_know_their_inverse():
+    stretch = AffineTransform(double(1.0), double(2.0))
+    assert stretch.inv.inv is stretch
+    prior = {
+        "push": TransformedDistribution(Normal(0.0, 1.0), [stretch, stretch.inv]),
+        "initial_state": LogNormal(0.0, 0.3),
+    }
+    prior["initial_state"].transforms[0].inv(torch.ones(1))
+    problem = line(prior=prior)
+    z = draw_prior(problem, torch.Generator().manual_seed(0))
+    found = trace_of(pyro_model(problem), **sites(z)).log_prob_sum()
+    assert torch.allclose(found, problem.log_likelihood(z) + problem.log_prior(z), rtol=1e-6)
+
+
 def test_conditioning_takes_a_site_out_of_the_posterior():
     problem = line()
     model = pyro.condition(pyro_model(problem), {"push": torch.tensor(0.3, dtype=F64)})
@@ -63,6 +78,15 @@ def test_conditioning_takes_a_site_out_of_the_posterior():
     other = torch.full((STEPS + 1, 1, 1), 2.0, dtype=F64)
     with_data = trace_of(pyro_model(problem), data=other)
     assert bool((with_data.nodes["data"]["value"] == 2).all())
+
+
+def test_unconditioned_it_draws_its_data_and_an_intervention_replaces_a_site():
+    model = pyro_model(line())
+    drawn = poutine.trace(poutine.uncondition(model)).get_trace().nodes["data"]
+    assert not drawn["is_observed"] and torch.isnan(drawn["value"]).sum() == 2
+    acted = poutine.trace(pyro.do(model, {"push": torch.tensor(0.0, dtype=F64)})).get_trace()
+    start = acted.nodes["initial_state"]["value"]
+    assert torch.allclose(acted.nodes["prediction"]["value"][-1, 0], start[0] * DECAY**STEPS)
 
 
 def test_plates_outside_run_as_a_batch():
@@ -108,16 +132,16 @@ def test_the_prior_predictive_has_the_right_moments():
 def test_nuts_of_pyro_finds_the_closed_form():
     problem = line()
     chains = infer.MCMC(
-        infer.NUTS(pyro_model(problem)), num_samples=150, warmup_steps=80, disable_progbar=True
+        infer.NUTS(pyro_model(problem)), num_samples=100, warmup_steps=50, disable_progbar=True
     )
     chains.run()
     found = chains.get_samples()
     mean, covariance = posterior(problem)
     sd = covariance.diagonal().sqrt()
     both = torch.stack([found["initial_state"][:, 0, 0], found["push"]], 1)
-    # some 60 effective draws at the least: four standard errors
-    assert bool(((both.mean(0) - mean).abs() < 4 * sd / 60**0.5).all())
-    assert bool(((both.std(0) / sd - 1).abs() < 4 / 120**0.5).all())
+    # some 40 effective draws at the least: four standard errors
+    assert bool(((both.mean(0) - mean).abs() < 4 * sd / 40**0.5).all())
+    assert bool(((both.std(0) / sd - 1).abs() < 4 / 80**0.5).all())
 
 
 @pytest.mark.parametrize("kind", ["AutoNormal", "AutoLowRankMultivariateNormal"])
@@ -127,8 +151,8 @@ def test_svi_with_vectorised_particles_finds_the_closed_form(kind):
     options = {"rank": 1} if "LowRank" in kind else {}
     guide = getattr(guides, kind)(model, init_scale=0.1, **options)
     bound = infer.Trace_ELBO(num_particles=20, vectorize_particles=True, max_plate_nesting=0)
-    svi = infer.SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.985}), bound)
-    for _ in range(250):
+    svi = infer.SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.08, "lrd": 0.975}), bound)
+    for _ in range(160):
         svi.step()
     mean, covariance = posterior(problem)
     sd = covariance.diagonal().sqrt()
@@ -309,8 +333,8 @@ def test_svi_of_ones_own_model_with_vectorised_particles_finds_the_closed_form()
     data = torch.tensor([1.0, 1.5, 0.4], dtype=F64)[:, None] * design()[:, 0] + 0.2 * design()[:, 1]
     guide = guides.AutoMultivariateNormal(own_model, init_scale=0.1)
     bound = infer.Trace_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1)
-    svi = infer.SVI(own_model, guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.985}), bound)
-    for _ in range(250):
+    svi = infer.SVI(own_model, guide, pyro.optim.ClippedAdam({"lr": 0.08, "lrd": 0.975}), bound)
+    for _ in range(160):
         svi.step(data)
     # unknowns (push, starts); all data are a linear function of them
     A = torch.cat([design()[:, 1:].repeat(3, 1), torch.block_diag(*[design()[:, :1]] * 3)], 1)
