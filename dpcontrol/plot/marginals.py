@@ -16,7 +16,7 @@ POSTERIOR, TRUTH, REFERENCE = PALETTE[0], PALETTE[1], PALETTE[2]
 POINTS = 256
 CELLS = 512  # of the histogram that kernels are put on
 SHOWN = 1500  # dots of a scatter plot
-BOUND = 0.2  # of the highest density: numbers that are so dense at their end have a bound there
+BOUND = 0.5  # of the highest density: numbers that are so dense at their end have a bound there
 
 
 @dataclass(frozen=True)

@@ -138,3 +138,18 @@ def test_fields_are_drawn_with_their_truth(shape, tmp_path):
     assert ("(mean - truth) / sd" if len(shape) == 2 else "posterior, 90 %") in said
     posterior.plot(tmp_path / "overview.png")
     assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
+def test_densities_are_reflected_at_bounds_only():
+    from dpcontrol.plot.marginals import bounds, density
+
+    generator = np.random.default_rng(0)
+    bell, half = generator.standard_normal(2000), np.abs(generator.standard_normal(2000))
+    assert bounds(bell) == bounds(bell[:150]) == (-math.inf, math.inf)
+    low, high = bounds(half)
+    assert low == half.min() and high == math.inf
+    points = np.linspace(-1.0, 5.0, 2001)
+    found = density(half, points, (low, high))
+    assert found[points < low].max() == 0.0
+    assert found.sum() * (points[1] - points[0]) == pytest.approx(1.0, abs=0.01)
+    assert found[np.argmin(np.abs(points - 0.01))] == pytest.approx(math.sqrt(2 / math.pi), rel=0.1)
