@@ -185,6 +185,10 @@ class Modes:
         """``(scenarios, measurements)``."""
         values, k = selected(state, self.of), self._k
         _require_field(values, k.shape[1], None, "Modes(...)")
+        if values.is_complex():
+            raise UsageError(
+                "Modes(...) looks at real fields; found a complex one: pass of=torch.abs, or a part of your own."
+            )
         for axis, (n, found) in enumerate(zip(values.shape[1:], self._highest, strict=True)):
             resolved = (n - 1) // 2 if self.kind == "fourier" else n - 1
             if found > resolved:

@@ -9,10 +9,18 @@ import pytest
 import torch
 from scipy.special import gamma, kv
 from taylor import taylor_rates
-from torch.distributions import MultivariateNormal
+from torch.distributions import ExpTransform, MultivariateNormal, Normal, TransformedDistribution
 from torch.func import jvp, vmap
 
-from dpcontrol.problem import GaussianField, UsageError
+from dpcontrol.problem import (
+    Gaussian,
+    GaussianField,
+    Points,
+    UsageError,
+    draw_prior,
+    inference_problem,
+    observe,
+)
 from dpcontrol.problem.white import white_transform
 
 torch.set_default_dtype(torch.float64)
@@ -153,6 +161,38 @@ def test_single_precision_follows_the_mean():
     assert field.unwhiten(w).dtype == torch.float32
     assert torch.allclose(field.whiten(field.unwhiten(w)), w, atol=1e-2)
     assert GaussianField((64,), (1.0,), length_scale=0.1).unwhiten(w).dtype == torch.float32
+
+
+def test_positive_fields_are_inferred_in_white_numbers():
+    """A conductivity that is the exponential of a field, with a forcing field beside it, seen by points."""
+    cells = 24
+
+    def step(u, control, *, parameters):
+        k = parameters["conductivity"]
+        flux = 0.5 * (k[..., 1:] + k[..., :-1]) * u.diff(dim=-1)
+        gain = torch.nn.functional.pad(flux, (0, 1)) - torch.nn.functional.pad(flux, (1, 0))
+        return u + 0.1 * gain + 0.01 * parameters["source"]
+
+    def field(sd):
+        return GaussianField(cells, 1.0, length_scale=0.3, sd=sd, boundary="neumann")
+
+    problem = inference_problem(
+        step,
+        data=torch.linspace(-1, 1, 8).reshape(2, 1, 4),
+        observation=observe(Points([0.1, 0.3, 0.6, 1.0], 1.0), noise=Gaussian(0.1), steps=[3, 6]),
+        initial_state=torch.zeros(1, cells),
+        horizon=6,
+        prior={
+            "conductivity": TransformedDistribution(field(0.5), ExpTransform()),
+            "source": field(3.0),
+        },
+    )
+    assert problem.prior.white
+    free = problem.unknown.free(draw_prior(problem, torch.Generator().manual_seed(0)))
+    assert min(taylor_rates(problem.log_density, free, largest=0.1)) > 1.95
+    whites = torch.stack((free["parameters"]["conductivity"], free["parameters"]["source"]))
+    found = problem.log_density(free) - problem.log_likelihood(problem.unknown.natural(free))
+    assert float(found) == pytest.approx(float(Normal(0.0, 1.0).log_prob(whites).sum()))
 
 
 def test_a_row_of_cells_is_named_by_numbers_and_shown_in_words():

@@ -142,6 +142,7 @@ def test_what_cannot_be_measured_is_refused():
             lambda: Modes([5], of=0)(u.mT),
             "9 cells along axis 0 resolve fourier wave numbers up to 4; found 5.",
         ),
+        (lambda: Modes([1])(torch.zeros(2, 9) * 1j), "Modes\\(...\\) looks at real fields"),
         (lambda: Mask(torch.zeros(3, dtype=torch.bool)), "at least one entry that is measured"),
         (lambda: Mask([0.5]), "boolean tensor or whole-numbered indices"),
         (lambda: Mask(where)(u[:, :4]), "looks at a field \\(scenarios, 9, 5\\); found"),
