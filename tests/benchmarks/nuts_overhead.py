@@ -2,10 +2,11 @@
 
 python tests/benchmarks/nuts_overhead.py        # writes results/nuts_overhead.json
 
-Every sampler makes draws with a fixed step size and identity mass, so that it does nothing but trees; its CPU time less
-that of its gradients, called alone, is divided by the number of leapfrog steps. Medians of repetitions that take turns.
-The densities: the small size of ``poisson_inversion`` (Pyro gets it as ``potential_fn``, ours through the meter, with
-its counting and journal), and a plain normal of 64 numbers, which shows the driver alone.
+Every sampler makes draws with a fixed step size and identity mass, so that it does nothing but trees. Counted is its
+CPU time outside of the gradient of the log-density: forward run and reversal are timed where they are called, for they
+are slower between other things than in a loop of their own. Medians of repetitions that take turns. The densities: the
+small size of ``poisson_inversion`` (Pyro gets it as ``potential_fn``, ours through the meter with its counting, whose
+cost is part of ours), and a plain normal of 64 numbers, which shows the driver alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,40 +48,72 @@ def normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return -0.5 * np.vecdot(x, x), -x
 
 
-def ours(ask: Callable[..., Any], dimension: int, chains: int, draws: int, step: float) -> dict[str, float]:
-    """CPU seconds and counts of some draws: calls of ``ask``, and leapfrog steps of all chains."""
-    called = [0]
+class Clock:
+    """CPU seconds spent inside some functions, and how often the first of them was called."""
 
-    def counted(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        called[0] += 1
-        return ask(x)
+    def __init__(self) -> None:
+        self.seconds, self.calls = 0.0, 0
 
+    def around(self, function: Callable[..., Any], *, counts: bool = True) -> Callable[..., Any]:
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            began = time.process_time()
+            found = function(*arguments, **keywords)
+            self.seconds += time.process_time() - began
+            self.calls += counts
+            return found
+
+        return timed
+
+    def row(self, seconds: float, leapfrogs: int) -> dict[str, float]:
+        """Microseconds."""
+        beyond = seconds - self.seconds
+        return {
+            "gradient, per batch": 1e6 * self.seconds / self.calls,
+            "beyond it, per batch": 1e6 * beyond / self.calls,
+            "beyond it, per chain and leapfrog": 1e6 * beyond / leapfrogs,
+        }
+
+
+def ours(
+    ask: Callable[..., Any], clock: Clock, dimension: int, chains: int, draws: int, step: float
+) -> dict[str, float]:
+    """Draws of all chains in lock-step; ``clock`` runs inside ``ask``."""
     randoms = chain_randoms(1, chains)
     start = 0.1 * np.stack([random.standard_normal(dimension) for random in randoms])
     state = Chains(Points.asked(ask, start), StepSize.starting(np.full(chains, step)), randoms)
     metric, steps = Metric.identity(dimension), 0
+    clock.seconds, clock.calls = 0.0, 0
     with one_blas_thread():
         began = time.process_time()
         for _ in range(draws):
-            state, moved = draw(NoUTurn(DEPTH), state, metric, counted, thin=1, learning=False)
+            state, moved = draw(NoUTurn(DEPTH), state, metric, ask, thin=1, learning=False)
             steps += int(moved.steps.sum())
-        return {"seconds": time.process_time() - began, "calls": called[0], "leapfrogs": steps}
+        return clock.row(time.process_time() - began, steps)
+
+
+def ours_on_the_problem(problem: Problem, chains: int, draws: int) -> dict[str, float]:
+    meter, clock = Meter(replace(problem, joint=True)), Clock()
+    computed = meter._computed
+    meter._computed = lambda kind, x, which, compute: computed(kind, x, which, clock.around(compute))  # type: ignore[method-assign]
+    return ours(Questions("gradients").of(meter), clock, meter.dimension, chains, draws, STEP)
+
+
+def ours_on_a_normal(chains: int, draws: int) -> dict[str, float]:
+    clock = Clock()
+    return ours(clock.around(normal), clock, 64, chains, draws, 0.2)
 
 
 def pyros(potential: Callable[..., Any], dimension: int, draws: int, step: float) -> dict[str, float]:
-    """The same by Pyro's kernel, driven by hand."""
+    """The same by Pyro's kernel, driven by hand: one chain."""
     import pyro
     from pyro.infer import NUTS
+    from pyro.ops import integrator
 
-    called = [0]
-
-    def counted(sites: dict[str, torch.Tensor]) -> torch.Tensor:
-        called[0] += 1
-        return potential(sites["x"])
-
+    clock, differentiate = Clock(), torch.autograd.grad
+    forward = clock.around(lambda sites: potential(sites["x"]))
     pyro.set_rng_seed(1)
     kernel = NUTS(
-        potential_fn=counted,
+        potential_fn=forward,
         step_size=step,
         adapt_step_size=False,
         adapt_mass_matrix=False,
@@ -87,93 +121,40 @@ def pyros(potential: Callable[..., Any], dimension: int, draws: int, step: float
     )
     kernel.initial_params = {"x": 0.1 * torch.randn(dimension, dtype=torch.float64)}
     kernel.setup(0)
-    sites = kernel.initial_params
-    sites = kernel.sample(sites)
-    called[0] = 0
+    sites = kernel.sample(kernel.initial_params)
+    integrator.grad = clock.around(differentiate, counts=False)
+    clock.seconds, clock.calls = 0.0, 0
     began = time.process_time()
     for _ in range(draws):
         sites = kernel.sample(sites)
-    return {"seconds": time.process_time() - began, "calls": called[0], "leapfrogs": called[0]}
+    seconds = time.process_time() - began
+    integrator.grad = differentiate
+    return clock.row(seconds, clock.calls)
 
 
-def alone(call: Callable[[], Any], calls: int) -> float:
-    """CPU seconds of one call."""
-    call()
-    began = time.process_time()
-    for _ in range(calls):
-        call()
-    return (time.process_time() - began) / calls
-
-
-class Density:
-    """The log-density of a problem, asked without a meter, as whoever writes it down would."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = replace(problem, joint=True)
-        self.meter = Meter(self.problem)
-        self.dimension = self.meter.dimension
-        self._template = tree.detach(problem.unknown.free(problem.start()))
-
-    def __call__(self, row: torch.Tensor) -> torch.Tensor:
-        return self.problem.log_density(tree.unravel(row, self._template))
-
-    def potential(self, row: torch.Tensor) -> torch.Tensor:
-        return -self(row)
-
-    def gradient(self, rows: int) -> Callable[[], Any]:
-        """Value and gradient of so many rows, once."""
-        x = 0.1 * torch.randn(rows, self.dimension, dtype=torch.float64)
-
-        def call() -> Any:
-            point = x.clone().requires_grad_()
-            found = torch.func.vmap(self)(point) if rows > 1 else self(point[0])[None]
-            return torch.autograd.grad(found.sum(), point)
-
-        return call
+def log_density(problem: Problem) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The log-density of a problem's free numbers ``(dimension,)``, asked without a meter."""
+    template = tree.detach(problem.unknown.free(problem.start()))
+    return lambda row: problem.log_density(tree.unravel(row, template))
 
 
 def measured(draws: int, repetitions: int) -> dict[str, Any]:
     """Microseconds beyond the gradient, of each sampler."""
-    density = Density(poisson_inversion.problem(size="small"))
-    ask = Questions("gradients").of(density.meter)
-    x = {chains: 0.1 * np.random.default_rng(0).standard_normal((chains, 64)) for chains in (1, 4, 8)}
-    cases: dict[str, tuple[Callable[[], dict[str, float]], Callable[[], Any]]] = {
-        "pyro, problem": (
-            lambda: pyros(density.potential, density.dimension, draws, STEP),
-            density.gradient(1),
-        ),
-        "pyro, normal of 64": (
-            lambda: pyros(lambda x: 0.5 * x.square().sum(), 64, draws, 0.2),
-            lambda: torch.autograd.grad(
-                0.5 * (y := torch.ones(64, dtype=torch.float64, requires_grad=True)).square().sum(), y
-            ),
-        ),
+    problem = poisson_inversion.problem(size="small")
+    density = log_density(problem)
+    dimension = Meter(replace(problem, joint=True)).dimension
+    cases: dict[str, Callable[[], dict[str, float]]] = {
+        "Pyro, problem, 1 chain": lambda: pyros(lambda x: -density(x), dimension, draws, STEP),
+        "Pyro, normal, 1 chain": lambda: pyros(lambda x: 0.5 * x.square().sum(), 64, draws, 0.2),
     }
     for chains in (1, 4, 8):
-        cases[f"ours, problem, {chains} chains"] = (
-            lambda chains=chains: ours(ask, density.dimension, chains, draws, STEP),
-            density.gradient(chains),
-        )
-        cases[f"ours, normal of 64, {chains} chains"] = (
-            lambda chains=chains: ours(normal, 64, chains, draws, 0.2),
-            lambda chains=chains: normal(x[chains]),
-        )
+        word = "chain" if chains == 1 else "chains"
+        cases[f"ours, problem, {chains} {word}"] = partial(ours_on_the_problem, problem, chains, draws)
+        cases[f"ours, normal, {chains} {word}"] = partial(ours_on_a_normal, chains, draws)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for _ in range(repetitions):
-        for name, (sample, gradient) in cases.items():
-            price = alone(gradient, 100)
-            found = sample()
-            each = found["seconds"] / found["calls"]
-            rows[name].append(
-                {
-                    "gradient": 1e6 * price,
-                    "call": 1e6 * each,
-                    "beyond, per batch": 1e6 * (each - price),
-                    "beyond, per chain and leapfrog": 1e6
-                    * (found["seconds"] - found["calls"] * price)
-                    / found["leapfrogs"],
-                }
-            )
+        for name, case in cases.items():
+            rows[name].append(case())
             print(name, {key: round(value, 1) for key, value in rows[name][-1].items()}, flush=True)
     return {
         name: {key: round(float(np.median([row[key] for row in found])), 1) for key in found[0]}
