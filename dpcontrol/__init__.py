@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import CEM as CEM
     from dpcontrol.strategies import CMAES as CMAES
     from dpcontrol.strategies import LBFGS as LBFGS
+    from dpcontrol.strategies import SVI as SVI
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
     from dpcontrol.strategies import EnsembleKalman as EnsembleKalman
@@ -152,6 +153,7 @@ ROOMS = {
         "CEM",
         "CMAES",
         "LBFGS",
+        "SVI",
         "Adjoint",
         "Baseline",
         "EnsembleKalman",

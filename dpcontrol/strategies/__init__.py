@@ -10,11 +10,13 @@ from dpcontrol.strategies.laplace import Laplace
 from dpcontrol.strategies.multistart import MultiStart
 from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.svi import SVI
 
 __all__ = [
     "CEM",
     "CMAES",
     "LBFGS",
+    "SVI",
     "Adjoint",
     "Baseline",
     "EnsembleKalman",

@@ -77,12 +77,11 @@ class State:
         )
 
 
-def descend(source: Source, start: Tensor, rules: Rules) -> State:
-    """Search each instance from its row of ``start`` ``(instances, d)`` until all have ended.
+def descend(source: Source, start: Tensor, rules: Rules, kept: Mapping[str, Any] | None) -> State:
+    """Search each instance from its row of ``start`` ``(instances, d)`` until all have ended, or go on from ``kept``.
 
     The state is offered to the meter after every iteration.
     """
-    kept = source.meter.resumed()
     state = _begin(source, start, rules) if kept is None else State.from_tree(kept, source)
     while bool((state.ending == RUNNING).any()):
         state = _iterate(state, source, rules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,7 +85,7 @@ class EnsembleKalman(Strategy):
         misfits: list[float] = [] if kept is None else list(kept["misfits"])
         while temperatures[-1] < 1.0 and len(temperatures) <= self.steps:
             try:
-                x, g = _simulated(meter, x, generator)
+                x, g = _simulated(lambda some: _predicted(meter, some), x, generator)
             except TooManyFailed:
                 return Status("failed", NO_SURVIVORS)
             potential = 0.5 * (y - g).square().sum(1)
@@ -93,9 +94,12 @@ class EnsembleKalman(Strategy):
             x = _updated(x, g, y, h)
             temperatures.append(1.0 if h >= 1.0 - temperatures[-1] else temperatures[-1] + h)
             meter.keep({"x": x, "temperatures": list(temperatures), "misfits": list(misfits)}.copy)
-        density = log_densities(meter, x)
+        try:
+            x, found = _simulated(lambda some: log_densities(meter, some).cpu()[:, None], x, generator)
+        except TooManyFailed:
+            return Status("failed", NO_SURVIVORS)
         notes: dict[str, Any] = {"method": "EnsembleKalman", "temperatures": temperatures, "misfits": misfits}
-        draws = Draws(x[None], density[None], kind="ensemble", notes=notes)
+        draws = Draws(x[None], found[None, :, 0], kind="ensemble", notes=notes)
         return Outcome(self._status(temperatures, meter.dimension), draws=draws)
 
     def _status(self, temperatures: list[float], dimension: int) -> Status:
@@ -155,9 +159,11 @@ def _first(members: int, dimension: int, generator: torch.Generator) -> Tensor:
     return torch.linalg.solve_triangular(root, x.T, upper=False).T
 
 
-def _simulated(meter: Meter, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Members and their standardised predictions; members whose run fails are drawn again among the others."""
-    g = _predicted(meter, x)
+def _simulated(
+    ask: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Members and what is asked of them, ``(members, ...)``; those whose run fails are drawn again among the others."""
+    g = ask(x)
     for _ in range(REDRAWS):
         bad = ~torch.isfinite(g).all(1)
         if not bool(bad.any()):
@@ -168,7 +174,7 @@ def _simulated(meter: Meter, x: Tensor, generator: torch.Generator) -> tuple[Ten
         noise = torch.randn(int(bad.sum()), len(good), generator=generator, dtype=x.dtype)
         spread = (good - good.mean(0)) / (len(good) - 1) ** 0.5
         x = x.index_put((bad,), good.mean(0) + noise @ spread)
-        g = g.index_put((bad,), _predicted(meter, x[bad]))
+        g = g.index_put((bad,), ask(x[bad]))
     raise TooManyFailed
 
 

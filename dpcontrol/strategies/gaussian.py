@@ -13,6 +13,12 @@ from dpcontrol.meter import Meter
 
 BATCH = 64  # rows that go together
 DRAWN_AT_ONCE = 256
+DRAWN_AGAIN = 5
+NOWHERE = "the posterior is zero at all draws of its approximation; a narrower prior or stress_test may help."
+
+
+class NothingPossible(Exception):
+    """An approximation all of whose draws make the system fail."""
 
 
 class NotPositive(Exception):
@@ -116,6 +122,36 @@ def log_densities(meter: Meter, x: Tensor) -> Tensor:
     """Log-densities ``(rows,)`` in batches."""
     parts = [meter.log_densities(some.to(meter.best_x)) for some in x.split(DRAWN_AT_ONCE)]
     return torch.cat(parts).double()
+
+
+def possible_draws(
+    meter: Meter, draw: Callable[[int], tuple[Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws ``(count, d)`` of an approximation, its log-densities and the posterior's, each ``(count,)``.
+
+    Where the system fails the posterior is zero: such draws are thrown away and drawn again (the approximation is cut
+    off there), a few times over; what is still missing then is missing.
+
+    Args:
+        draw: ``draw(n) -> (points, log-densities of the approximation)``.
+
+    Raises:
+        NothingPossible: if the posterior is zero at all of them.
+    """
+    kept: list[tuple[Tensor, ...]] = []
+    missing = count
+    for _ in range(DRAWN_AGAIN):
+        x, proposal = draw(missing)
+        density = log_densities(meter, x).cpu()
+        good = torch.isfinite(density)
+        kept.append((x[good], proposal[good], density[good]))
+        missing -= int(good.sum())
+        if not missing:
+            break
+    if missing == count:
+        raise NothingPossible
+    points, proposals, densities = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return points, proposals, densities
 
 
 def effective_share(log_weights: Tensor) -> float:

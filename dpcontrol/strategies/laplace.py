@@ -14,18 +14,18 @@ from dpcontrol.posterior import Draws
 from dpcontrol.problem import Problem, View
 from dpcontrol.results import FAILED, Status
 from dpcontrol.run import Outcome, Strategy
-from dpcontrol.strategies.checks import UNLIMITED, cap, one_of, positive, whole
-from dpcontrol.strategies.descent import Rules, descend
-from dpcontrol.strategies.gauss_newton import squares_or_density
+from dpcontrol.strategies.checks import one_of, positive, whole
+from dpcontrol.strategies.gauss_newton import find_mode
 from dpcontrol.strategies.gaussian import (
     BATCH,
+    NOWHERE,
     Normal,
+    NothingPossible,
     NotPositive,
     effective_share,
-    log_densities,
     low_rank_eigenpairs,
+    possible_draws,
 )
-from dpcontrol.strategies.verdict import summary
 
 NOTED = 1000  # unknowns up to which the notes have mode and standard deviations
 
@@ -93,27 +93,25 @@ class Laplace(Strategy):
         return problem if problem.prior is None else replace(problem, joint=True)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
-        source = squares_or_density(meter, dense=400, products=100, jacobian=True)
-        most = int(min(cap(self.iterations, meter, 200), UNLIMITED))
-        # where an iteration gains a millionth of a log-density, the mode is a thousandth of a sd away
-        state = descend(source, meter.start(), Rules(most, 1e-7, 1e-12, 1.0))
-        found = summary(state.ended())
+        kept: Any = meter.resumed()
+        mode, found = find_mode(meter, self.iterations, kept)
         if found.kind in FAILED and found.kind != "stalled":
             return found
-        mode = source.natural(state.y, torch.zeros(1, dtype=torch.long))
         try:
             normal, notes = self._expanded(meter, mode, generator)
         except NotPositive as error:
             return Status("failed", _not_positive(error.lowest, self._kind(meter)))
-        x, proposal = normal.draw(self.draws, generator)
-        density = log_densities(meter, x)
+        try:
+            x, proposal, density = possible_draws(meter, lambda n: normal.draw(n, generator), self.draws)
+        except NothingPossible:
+            return Status("failed", NOWHERE)
         share = effective_share(density - proposal)
-        notes["weights_ess"] = share * self.draws
+        notes["weights_ess"] = share * len(x)
         if meter.dimension <= NOTED:
             notes.update(mode=mode[0].tolist(), sd=normal.sd().tolist())
         sentence = (
             f"a normal distribution about the mode of the free numbers ({found.sentence.rstrip('.')}), "
-            f"{notes['expansion']}; {self.draws:,} draws, of which importance weights would leave {100 * share:.0f} %."
+            f"{notes['expansion']}; {len(x):,} draws, of which importance weights would leave {100 * share:.0f} %."
         )
         drawn = Draws(x[None], density[None], kind="independent", log_proposal=proposal[None], notes=notes)
         return Outcome(Status(found.kind, sentence), draws=drawn)

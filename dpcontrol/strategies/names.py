@@ -22,6 +22,7 @@ from dpcontrol.strategies.newton import NewtonKrylov
 from dpcontrol.strategies.policy import LearnedPolicy
 from dpcontrol.strategies.quasi_newton import LBFGS
 from dpcontrol.strategies.samplers import MALA, NUTS, PCN, Metropolis
+from dpcontrol.strategies.svi import SVI
 
 BUILT_IN: Mapping[str, type[Strategy]] = {
     "adjoint": Adjoint,
@@ -29,6 +30,7 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "newton_krylov": NewtonKrylov,
     "gauss_newton": GaussNewton,
     "laplace": Laplace,
+    "svi": SVI,
     "eki": EnsembleKalman,
     "policy": LearnedPolicy,
     "ppo": PPO,
