@@ -72,7 +72,7 @@ def test_approximations_are_called_approximations():
     assert "ensemble of 1,000 particles" in judge(summary(values, kind="ensemble")).headline
     draws = Draws(values, np.zeros((1, 1000)), kind="independent")
     sites = {"rate": values[..., 0]}
-    assert "Pareto k 0.2)" in judge(summarise(draws, sites, weights_shape=0.2)).headline
+    assert "Pareto k 0.2, below" in judge(summarise(draws, sites, weights_shape=0.2)).headline
     bad = judge(summarise(draws, sites, weights_shape=1.3))
     assert not bad.good and "misses much of the posterior" in bad.warning
 
