@@ -85,7 +85,8 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
     """
     generator = scene_generator("poisson_inversion", size, seed)
     blocks, points = BLOCKS[size], POINTS[size]
-    membrane = Membrane(block_diffusion((blocks, blocks), cells=CELLS, source=LOAD))
+    load = torch.tensor(LOAD, dtype=torch.float64)
+    membrane = Membrane(block_diffusion((blocks, blocks), cells=CELLS, source=load), load)
     seen, truth = Sags(points, blocks * CELLS), true_stiffness(size)
     system = Steady(membrane, {"theta": torch.ones(blocks**2, dtype=torch.float64)})
     data = measured() if size == "full" else noisy(seen(membrane({"theta": truth})), generator)
@@ -121,18 +122,18 @@ def true_stiffness(size: str) -> Tensor:
     return found.reshape(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Membrane:
     """The solve, from ``theta`` ``(blocks,)`` or ``(scenarios, blocks)``, numbered row by row from below."""
 
     inner: Steady
+    load: Tensor
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         theta = parameters["theta"]
         blocks = math.isqrt(theta.shape[-1])
         columns = theta.unflatten(-1, (blocks, blocks)).transpose(-1, -2)  # the first axis is x
-        load = torch.tensor(LOAD, dtype=theta.dtype, device=theta.device)
-        found: Tensor = self.inner.solve({"coefficient": columns, "source": load})
+        found: Tensor = self.inner.solve({"coefficient": columns, "source": self.load.to(theta)})
         return found
 
 

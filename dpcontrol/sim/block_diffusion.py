@@ -73,7 +73,9 @@ def block_diffusion(
         raise UsageError(f"there is no node inside of {blocks} blocks of {each} cells: take more of either.")
     box = WalledBox.of((blocks[0] * each[0], blocks[1] * each[1]), lengths, None)
     block = reference(_stiffness(each, box.spacing), (each[0] + 1, each[1] + 1))
-    field = BlockField(BlockSystem(Fronts(plan(blocks, each, block), block)), box, blocks)
+    even = torch.zeros(1, box.cells[0] + 1, box.cells[1] + 1, dtype=torch.float64)
+    even[:, 1:-1, 1:-1] = math.prod(box.spacing)
+    field = BlockField(BlockSystem(Fronts(plan(blocks, each, block), block)), box, blocks, even.flatten(1))
     given = torch.as_tensor(coefficient, dtype=torch.float64)
     given = given.expand(blocks) if given.ndim == 0 else given
     field.rows(given)
@@ -81,13 +83,17 @@ def block_diffusion(
     return Steady(field, {"coefficient": given, "source": source})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BlockField:
-    """The solve behind :func:`block_diffusion`, from a dict of parameters to ``u``."""
+    """The solve behind :func:`block_diffusion`, from a dict of parameters to ``u``.
+
+    ``even`` is the load of the source 1, ``(1, nodes)``.
+    """
 
     system: BlockSystem
     box: WalledBox
     blocks: tuple[int, int]
+    even: Tensor
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         found = self.system.solve(self.rows(parameters["coefficient"]), self.load(parameters["source"]))
@@ -106,13 +112,9 @@ class BlockField:
 
     def load(self, source: Tensor) -> Tensor:
         """Integrals of the source, constant in cells, times each node's hat, ``(scenarios or 1, nodes)``."""
-        quarter = 0.25 * math.prod(self.box.spacing)
-        nx, ny = self.box.cells
-        if source.ndim == 0:  # the same in all cells: four of them meet in each node inside
-            nodes = source.new_zeros(nx + 1, ny + 1)
-            nodes[1:-1, 1:-1] = 4 * quarter
-            return source * nodes.reshape(1, -1)
-        cells = quarter * self.box.field("source", source)
+        if source.ndim == 0:
+            return source * self.even.to(source)
+        cells = 0.25 * math.prod(self.box.spacing) * self.box.field("source", source)
         pairs = torch.nn.functional.pad(cells, (1, 0)) + torch.nn.functional.pad(cells, (0, 1))
         nodes = torch.nn.functional.pad(pairs, (0, 0, 1, 0)) + torch.nn.functional.pad(pairs, (0, 0, 0, 1))
         return nodes.flatten(1)
