@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from precision import double_precision  # noqa: F401
 from scipy import integrate, special, stats
 from taylor import taylor_rates
 from torch.distributions import Normal
@@ -13,7 +14,6 @@ from torch.distributions import Normal
 from dpcontrol.problem import TruncatedNormal, UsageError
 from dpcontrol.problem.normal_tails import inverse_log_ndtr, log_mass, log_ndtr
 
-torch.set_default_dtype(torch.float64)
 INF = math.inf
 CASES = [  # loc, scale, low, high: whole line, half lines, across zero, beside it, far out
     (0.3, 2.0, -INF, INF),

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from precision import double_precision  # noqa: F401
 from scipy.special import gamma, kv
 from taylor import taylor_rates
 from torch.distributions import ExpTransform, MultivariateNormal, Normal, TransformedDistribution
@@ -23,7 +24,6 @@ from dpcontrol.problem import (
 )
 from dpcontrol.problem.white import white_transform
 
-torch.set_default_dtype(torch.float64)
 SIDES = ["periodic", "neumann", "dirichlet", (("neumann", "dirichlet"),), (("dirichlet", "neumann"),)]
 NUGGET = 4e-12  # variances of modes are kept above 1.8e-12
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from precision import double_precision  # noqa: F401
 from torch.distributions import FisherSnedecor, LogNormal, MultivariateNormal, Normal
 
 import dpcontrol as dp
@@ -23,8 +24,7 @@ from dpcontrol.problem import (
 )
 from dpcontrol.problem.predicting import measurements
 
-torch.set_default_dtype(torch.float64)
-OSCILLATOR = torch.tensor([[0.95, 0.3], [-0.3, 0.95]])
+OSCILLATOR = torch.tensor([[0.95, 0.3], [-0.3, 0.95]], dtype=torch.float64)
 
 
 def spiral(state, control, *, parameters):

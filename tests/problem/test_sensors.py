@@ -6,13 +6,12 @@ import math
 
 import pytest
 import torch
+from precision import double_precision  # noqa: F401
 from taylor import convergence_order
 from torch.func import jvp, vmap
 
 from dpcontrol.problem import Component, Mask, Modes, Points, UsageError
 from dpcontrol.sim.grid import Grid
-
-torch.set_default_dtype(torch.float64)
 
 
 def centres(n, length=1.0):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from precision import double_precision, in_double  # noqa: F401
 from scipy import stats
 from torch import distributions as td
 from torch.distributions import transforms as tt
@@ -16,47 +17,46 @@ from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.tabulated import OneSided
 from dpcontrol.problem.white import draw, free_transform, unvalidated, white_transform
 
-torch.set_default_dtype(torch.float64)
-
 
 def two(a, b):
     return torch.tensor([a, b])
 
 
-FIELD = GaussianField((6,), (1.0,), length_scale=0.3, mean=0.2, sd=1.5)
-ELEMENTWISE = {
-    "normal": td.Normal(1.0, 2.0),
-    "log-normal": td.LogNormal(0.3, 0.7),
-    "uniform": td.Uniform(-1.0, 3.0),
-    "truncated above zero": TruncatedNormal(1.0, 0.5, low=0.0),
-    "truncated on both sides": TruncatedNormal(0.0, 1.0, -1.0, 2.0),
-    "truncated far out": TruncatedNormal(0.0, 1.0, low=3.0),
-    "half-normal": td.HalfNormal(2.0),
-    "exponential": td.Exponential(3.0),
-    "laplace": td.Laplace(1.0, 2.0),
-    "gumbel": td.Gumbel(1.0, 2.0),
-    "cauchy": td.Cauchy(0.0, 2.0),
-    "half-cauchy": td.HalfCauchy(2.0),
-    "gamma": td.Gamma(3.0, 2.0),
-    "rough gamma": td.Gamma(0.7, 2.0),
-    "beta": td.Beta(2.0, 3.0),
-    "student-t": td.StudentT(4.0, 1.0, 2.0),
-    "weibull": td.Weibull(2.0, 1.5),
-    "log-uniform": td.TransformedDistribution(td.Uniform(-2.0, 1.0), tt.ExpTransform()),
-    "moved half-normal": td.TransformedDistribution(td.HalfNormal(1.0), [tt.AffineTransform(1.0, 2.0)]),
-}
-OTHERS = {
-    "inverse gamma": td.InverseGamma(3.0, 2.0),  # falls where its gamma rises
-    "multivariate": td.MultivariateNormal(two(1.0, 2.0), torch.tensor([[2.0, 0.5], [0.5, 1.0]])),
-    "low rank": td.LowRankMultivariateNormal(two(1.0, 2.0), two(0.5, 1.0)[:, None], two(0.3, 0.2)),
-    "independent": td.Independent(td.Uniform(two(0.0, 1.0), two(1.0, 3.0)), 1),
-    "log of independent": td.TransformedDistribution(
-        td.Independent(td.Normal(two(1.0, 2.0), two(0.5, 3.0)), 1), [tt.ExpTransform()]
-    ),
-    "stick": td.LogisticNormal(two(0.0, 1.0), two(1.0, 0.5)),
-    "field": FIELD,
-    "log-normal field": td.TransformedDistribution(FIELD, tt.ExpTransform()),
-}
+with in_double():
+    FIELD = GaussianField((6,), (1.0,), length_scale=0.3, mean=0.2, sd=1.5)
+    ELEMENTWISE = {
+        "normal": td.Normal(1.0, 2.0),
+        "log-normal": td.LogNormal(0.3, 0.7),
+        "uniform": td.Uniform(-1.0, 3.0),
+        "truncated above zero": TruncatedNormal(1.0, 0.5, low=0.0),
+        "truncated on both sides": TruncatedNormal(0.0, 1.0, -1.0, 2.0),
+        "truncated far out": TruncatedNormal(0.0, 1.0, low=3.0),
+        "half-normal": td.HalfNormal(2.0),
+        "exponential": td.Exponential(3.0),
+        "laplace": td.Laplace(1.0, 2.0),
+        "gumbel": td.Gumbel(1.0, 2.0),
+        "cauchy": td.Cauchy(0.0, 2.0),
+        "half-cauchy": td.HalfCauchy(2.0),
+        "gamma": td.Gamma(3.0, 2.0),
+        "rough gamma": td.Gamma(0.7, 2.0),
+        "beta": td.Beta(2.0, 3.0),
+        "student-t": td.StudentT(4.0, 1.0, 2.0),
+        "weibull": td.Weibull(2.0, 1.5),
+        "log-uniform": td.TransformedDistribution(td.Uniform(-2.0, 1.0), tt.ExpTransform()),
+        "moved half-normal": td.TransformedDistribution(td.HalfNormal(1.0), [tt.AffineTransform(1.0, 2.0)]),
+    }
+    OTHERS = {
+        "inverse gamma": td.InverseGamma(3.0, 2.0),  # falls where its gamma rises
+        "multivariate": td.MultivariateNormal(two(1.0, 2.0), torch.tensor([[2.0, 0.5], [0.5, 1.0]])),
+        "low rank": td.LowRankMultivariateNormal(two(1.0, 2.0), two(0.5, 1.0)[:, None], two(0.3, 0.2)),
+        "independent": td.Independent(td.Uniform(two(0.0, 1.0), two(1.0, 3.0)), 1),
+        "log of independent": td.TransformedDistribution(
+            td.Independent(td.Normal(two(1.0, 2.0), two(0.5, 3.0)), 1), [tt.ExpTransform()]
+        ),
+        "stick": td.LogisticNormal(two(0.0, 1.0), two(1.0, 0.5)),
+        "field": FIELD,
+        "log-normal field": td.TransformedDistribution(FIELD, tt.ExpTransform()),
+    }
 ALL = ELEMENTWISE | OTHERS
 
 
