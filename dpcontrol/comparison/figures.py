@@ -17,6 +17,7 @@ from dpcontrol.plot import beside, curves, own, style
 from dpcontrol.problem.base import Problem
 from dpcontrol.solution import Solution
 
+TINY = 1e-3  # errors below this would stretch an axis over what nobody needs to see
 IN_OWN_FIGURES = 4  # more columns than these (and the references) cannot be read
 
 
@@ -116,7 +117,7 @@ def errors(results: Results, found: Sequence[posteriors.Sampled]) -> Any | None:
     if all(each.mean_error is None for each in found):
         return None
     drawn = look(results)
-    words = ["the reference" if each.is_reference else "no reference" for each in found]
+    words = ["the reference" if each.is_reference else f"below {TINY:g}" for each in found]
     pairs = list(zip(found, words, strict=True))
     return curves.interval_figure(
         {
@@ -134,7 +135,7 @@ def _spread(each: posteriors.Sampled, drawn: Look, values: Sequence[float], inst
 
 
 def _known(value: float | None) -> tuple[float, ...]:
-    return () if value is None else (value,)
+    return () if value is None or value < TINY else (value,)
 
 
 def shown_solutions(results: Results, summaries: Sequence[Summary]) -> dict[str, Solution]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,9 @@ from dpcontrol.posterior.verdict import RHAT
 from dpcontrol.posterior.words import rhat_words, table
 
 CHAINS = "mcmc"
+# A budget cuts all runs short; beyond this R-hat draws are no picture of the posterior, and do not compete.
+MIXED = 1.05
+ALIKE = 1.5  # rates that differ by less are not told apart: effective draws are an estimate themselves
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Sampled:
         return self.kind == CHAINS
 
     @property
+    def mixed(self) -> bool:
+        """Whether its chains agree well enough for their draws to be counted."""
+        return self.chains and self.rhat < MIXED
+
+    @property
     def rate(self) -> float:
         """Effective draws for each 1,000 simulated steps, mean over runs."""
         return float(np.mean(self.per_step))
@@ -86,7 +93,9 @@ def sampled(results: Results) -> list[Sampled]:
         for label in results.labels
         if _with_draws(results, label)
     ]
-    return sorted(found, key=lambda each: (not each.chains, -each.rate, each.mean_error or 0.0))
+    return sorted(
+        found, key=lambda each: (not each.chains, not each.mixed, -each.rate, each.mean_error or 0.0)
+    )
 
 
 def _with_draws(results: Results, label: str) -> list[Run]:
@@ -100,7 +109,7 @@ def reference_of(results: Results) -> Reference | None:
     best: Run | None = None
     for run in results.runs:
         found = run.record.get("posterior")
-        if not found or found["kind"] != CHAINS or not found["rhat"] < RHAT:
+        if not found or found["kind"] != CHAINS or not found["rhat"] < MIXED:
             continue
         if best is None or found["ess_bulk"] > best.record["posterior"]["ess_bulk"]:
             best = run
@@ -172,11 +181,17 @@ def rows(found: Sequence[Sampled]) -> list[list[str]]:
 
 
 def _sds(error: float | None) -> str:
-    return "–" if error is None else f"{error:.2f} sd" if error < 100 else f"{number(error)} sd"
+    if error is None:
+        return "–"
+    if error < 0.005:
+        return "less than 0.01 sd"
+    return f"{error:.2f} sd" if error < 100 else f"{number(error)} sd"
 
 
 def _percent(error: float | None) -> str:
-    return "–" if error is None else f"{number(100 * error, 2)} %"
+    if error is None:
+        return "–"
+    return "less than 0.1 %" if error < 0.001 else f"{number(100 * error, 2)} %"
 
 
 def _remark(each: Sampled) -> str:
@@ -187,7 +202,7 @@ def _remark(each: Sampled) -> str:
     if each.divergences:
         parts.append(counted(each.divergences, "divergence"))
     if each.chains and not each.rhat < RHAT:
-        parts.append("not mixed")
+        parts.append("R-hat above 1.01" if each.mixed else "not mixed")
     return ", ".join(part for part in parts if part)
 
 
@@ -213,31 +228,35 @@ def caption(results: Results) -> str:
 
 def headline(found: Sequence[Sampled]) -> str:
     """Who samples best, in a line."""
-    mixed = [each for each in found if each.chains and each.rhat < RHAT]
+    mixed = [each for each in found if each.mixed]
     if not mixed:
         several = [each.label for each in found if each.chains]
         if not several:
             return f"Only approximations of the posterior: {listed([each.label for each in found])}"
         return f"No sampler has mixed within the budget: {listed(several)}"
-    best = mixed[0]
-    said = f"{best.label} samples best: {number(best.rate)} effective draws per 1,000 simulated steps"
+    rates = [each.rate for each in mixed]
+    alike = [each for each in mixed if each.rate * ALIKE >= rates[0]]
+    unit = "effective draws per 1,000 simulated steps"
+    if len(alike) > 1:
+        span = f"{number(alike[-1].rate)} to {number(rates[0])}"
+        return f"{listed([each.label for each in alike])} sample best, about alike: {span} {unit}"
+    said = f"{mixed[0].label} samples best: {number(rates[0])} {unit}"
     if len(mixed) > 1:
-        second = mixed[1]
-        said += f", {number(best.rate / second.rate)} times those of {second.label}"
+        said += f", {number(rates[0] / rates[1])} times those of {mixed[1].label}"
     return said
 
 
 def sentences(found: Sequence[Sampled], results: Results) -> list[str]:
     """What supports the headline."""
     told = []
-    mixed = [each for each in found if each.chains and each.rhat < RHAT]
+    mixed = [each for each in found if each.mixed]
     if mixed:
         figures = [
             f"{each.label} {number(each.rate)} per 1,000 steps and {number(float(np.mean(each.per_second)))} per second"
             for each in mixed
         ]
         told.append(f"Effective draws of the worst entry: {'; '.join(figures)}.")
-    stuck = [each for each in found if each.chains and not each.rhat < RHAT]
+    stuck = [each for each in found if each.chains and not each.mixed]
     if stuck:
         parts = [f"{each.label} (R-hat {rhat_words(each.rhat)})" for each in stuck]
         verb = "has" if len(stuck) == 1 else "have"
@@ -245,12 +264,12 @@ def sentences(found: Sequence[Sampled], results: Results) -> list[str]:
     approximations = [each for each in found if not each.chains and each.mean_error is not None]
     if approximations:
         parts = [
-            f"{each.label} misses means by up to {_sds(each.mean_error)} and sds by up to "
-            f"{_percent(each.sd_error)}, at {amount(_steps(results, each.label))} steps"
+            f"{each.label} {_sds(each.mean_error)} (mean) and {_percent(each.sd_error)} (sd), after "
+            f"{amount(_steps(results, each.label))} steps"
             for each in approximations
         ]
-        told.append(f"Approximations: {'; '.join(parts)}.")
-    told += [f"{each.label} warns: {each.warning}." for each in found if each.warning and each.rhat < RHAT]
+        told.append(f"At their worst entries approximations are off by: {'; '.join(parts)}.")
+    told += [f"{each.label} warns: {each.warning}." for each in found if each.warning and each.mixed]
     return told
 
 
@@ -259,13 +278,19 @@ def _steps(results: Results, label: str) -> float:
 
 
 def silent(results: Results) -> list[str]:
-    """Strategies of which no run left draws, although others gave a posterior."""
-    found: list[Any] = []
+    """Strategies of which no run left draws, although others gave a posterior, and why."""
+    points: list[str] = []
+    told: list[str] = []
     for label in results.labels:
         answered = [run for run in results.of(label) if run.answered]
-        if answered and not _with_draws(results, label):
-            found.append(label)
-    if not found:
-        return []
-    verb = "gives" if len(found) == 1 else "give"
-    return [f"{listed(found)} {verb} a single point and no posterior."]
+        if not answered or _with_draws(results, label):
+            continue
+        if answered[0].record.get("seeks_posterior"):
+            told.append(f"{label} left no draws: {answered[0].record['sentence']}")
+        else:
+            points.append(label)
+    if points:
+        told.append(
+            f"{listed(points)} {'gives' if len(points) == 1 else 'give'} a single point and no posterior."
+        )
+    return told

@@ -14,7 +14,7 @@ import torch
 from dpcontrol import store
 from dpcontrol.comparison.moments import Moments, moments_of
 from dpcontrol.comparison.words import amount, number
-from dpcontrol.problem.base import Problem
+from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import FAILED, UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
@@ -138,7 +138,8 @@ def from_solution(task: Task, problem: Problem, solution: Solution, *, keep: boo
     with torch.no_grad():
         pairs = problem.metric_samples(trajectory)
     samples = {name: (top.tolist(), bottom.expand_as(top).tolist()) for name, (top, bottom) in pairs.items()}
-    record = {**solution.record(), "problem": problem.name, "strategy": task.label}
+    seeks = View.LOG_DENSITY in task.strategy.needs
+    record = {**solution.record(), "problem": problem.name, "strategy": task.label, "seeks_posterior": seeks}
     kept = dataclasses.replace(solution, problem=None, _stored=trajectory) if keep else None
     moments = moments_of(solution, problem)
     return Run(task.label, task.seed, record, samples, solution.history, moments=moments, kept=kept)

@@ -191,9 +191,9 @@ def _approximation(summary: Summary) -> Verdict:
         return Verdict(headline, (), True, None)
     if k <= PARETO:
         headline = (
-            f"{told}: importance weights between it and the posterior are tame (Pareto k {number(k, 2)}, below {PARETO}), "
-            "so it covers the posterior about its mode; moments may still be off by a part of an sd. Modes that it "
-            "never met were not checked."
+            f"{told}: importance weights between it and the posterior are tame (Pareto k {number(k, 2)}, below "
+            f"{PARETO}), so it covers the posterior about its mode; moments may still be off by a part of an sd. Modes "
+            "that it never met were not checked."
         )
         return Verdict(headline, (), True, None)
     remedy = "Its means may hold, its sds and tails do not: sample with nuts, or use a richer family."
