@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,8 @@ class Draws:
         if free.ndim != 3 or 0 in free.shape:
             raise UsageError(f"draws have the shape (chains, draws, dimension); found {tuple(free.shape)}.")
         object.__setattr__(self, "free", free)
+        plain = {name: _plain(note) for name, note in self.notes.items()}
+        object.__setattr__(self, "notes", plain)
         for name, dtype in PER_DRAW.items():
             given = getattr(self, name)
             if given is None and name != "log_density":
@@ -111,3 +114,8 @@ class Draws:
     def from_tree(cls, stored: Mapping[str, Any]) -> Draws:
         """The draws that :meth:`to_tree` described."""
         return cls(**stored)
+
+
+def _plain(note: Any) -> Note:
+    """Arrays as lists, so that notes can be stored and printed."""
+    return note.tolist() if isinstance(note, (Tensor, np.ndarray, np.generic)) else note

@@ -248,16 +248,19 @@ def _site(name: str, values: np.ndarray, names: Sequence[str], few: int, chains:
     flat = values.reshape(-1, int(np.prod(shape)))
     entries = flat.shape[1]
     step = max(1, CHUNK // len(flat))
-    quantiles = np.concatenate(
-        [np.quantile(flat[:, k : k + step], QUANTILES, axis=0) for k in range(0, entries, step)], axis=1
-    )
+    # an approximation may have draws of density zero, whose log-density is -inf
+    with np.errstate(invalid="ignore"):
+        quantiles = np.concatenate(
+            [np.quantile(flat[:, k : k + step], QUANTILES, axis=0) for k in range(0, entries, step)], axis=1
+        )
+        mean, sd = flat.mean(0), flat.std(0, ddof=min(1, len(flat) - 1))
     examined = np.unique(np.linspace(0, entries - 1, min(entries, EXAMINED)).round().astype(int))
     columns = values.reshape(*values.shape[:2], entries)
     labels = entry_labels(name, shape, names) if entries <= few else (f"{name} ({entries:,} entries)",)
     return SiteSummary(
         name=name,
-        mean=flat.mean(0).reshape(shape),
-        sd=flat.std(0, ddof=min(1, len(flat) - 1)).reshape(shape),
+        mean=mean.reshape(shape),
+        sd=sd.reshape(shape),
         quantiles=quantiles.reshape(len(QUANTILES), *shape),
         examined=examined,
         mixing=mixing(columns[:, :, examined]) if chains else None,

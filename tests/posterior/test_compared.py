@@ -85,7 +85,9 @@ def test_table_and_words_say_it(compared):
     comparison, folder = compared
     said = comparison.table()
     assert "good samples best" in said and "stuck (R-hat" in said and "has not mixed" in said
-    assert "approximations are off by: narrow" in said and "lbfgs gives a single point and no posterior" in said
+    assert (
+        "approximations are off by: narrow" in said and "lbfgs gives a single point and no posterior" in said
+    )
     assert "against good (seed" in said
     assert dp.Comparison.load(folder).table() == said
     record = next(record for record in comparison.records if record["strategy"] == "good")
