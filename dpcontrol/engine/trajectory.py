@@ -137,7 +137,7 @@ def stepper(simulator: Steps) -> Step:
     def step(state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
         control, noise = row
         kernel = simulator.kernel(state, control, noise, coefficients)
-        if kernel is None:
+        if kernel is None or not kernel.single_steps:
             return eager(state, row, coefficients, k)
         return run_fused_step(kernel, eager, state, row, coefficients, k)
 

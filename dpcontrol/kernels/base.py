@@ -56,6 +56,11 @@ class Kernel(abc.ABC):
         the layout of ``inputs``, that of ``coefficients`` the layout of ``coefficients``.
         """
 
+    @property
+    def single_steps(self) -> bool:
+        """Whether it is worth while for a single step; else loops that stop at every step take the eager one."""
+        return True
+
     def axes_per_scenario(self, state: Tree, coefficients: Tree) -> list[int | None] | None:
         """How many axes each tensor of the coefficients has where it differs between scenarios, whose axis comes first.
 

@@ -93,6 +93,24 @@ def test_compiled_and_without_control(dtype, tolerance):
     compare_with_eager(simulator, state, None, steps=20, tolerance=tolerance, second=False)
 
 
+def test_loops_that_stop_at_every_step_take_it_where_it_is_cheaper(interpreted, monkeypatch):
+    taken = []
+    inner = ScalarKernel.run
+    monkeypatch.setattr(ScalarKernel, "run", lambda self, *rest: taken.append(self) or inner(self, *rest))
+    for scheme, cheaper in ((RK4, True), (EULER, False)):
+        simulator, state, force = (
+            dp.ODE(Pendulum(), dt=0.05, scheme=scheme),
+            random(2, 2),
+            random(4, 2, 1, seed=1),
+        )
+        kernel = kernel_of(simulator, state, force[0])
+        assert kernel.single_steps is cheaper and kernel.repeated(10).single_steps
+        del taken[:]
+        found = rollout(simulator, state, force, gradient=dp.TruncatedBPTT(2)).states
+        assert len(taken) == (4 if cheaper else 0)
+        torch.testing.assert_close(found, rollout(simulator, state, force).states, rtol=1e-13, atol=1e-13)
+
+
 def test_the_dtype_is_the_states():
     simulator, state = dp.ODE(Pendulum(), dt=0.05), random(3, 2, dtype=F32)
     assert rollout(simulator, state, length=3).states.dtype == F32
@@ -425,6 +443,8 @@ def test_other_data_are_left_to_the_eager_step(monkeypatch):
     assert kernel_of(simulator, state.float(), random(2, 1)) is None
     assert kernel_of(simulator, state.to("meta")) is None
     assert kernel_of(simulator, state[:0]) is None
+    assert kernel_of(simulator, state, random(1, 1)) is None  # the eager step broadcasts
+    assert "another number of scenarios" in simulator.traces.reasons[-1]
     assert kernel_of(dp.ODE(VanDerPol(), dt=0.1, fused=False), state) is None
     assert rollout(simulator, state[:0], length=3).states.shape == (4, 0, 2)
     wide = LinearSystem(torch.eye(65), torch.ones(65, 1))

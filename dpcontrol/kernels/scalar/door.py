@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -60,13 +60,11 @@ def scalar_kernel(
         own: whether a coefficient is known to have a row for each scenario. Others of that length are tried as shared,
             with which a step of so many scenarios as theirs would not go wrong, then as theirs.
     """
-    trees = state, row, coefficients
-    if not can_run(trees):
-        return None
     count = len(tree.leaves(state)[0])
     key = (
-        *(_signature(part, 1) for part in (state, row)),
-        _signature(coefficients, 0, lambda leaf: "own" if own(leaf) else len(leaf) == count),
+        _signature(state, lambda leaf: len(leaf) == count),
+        _signature(row, lambda leaf: len(leaf) == count),
+        _signature(coefficients, lambda leaf: _kind(leaf, own(leaf), count)),
     )
     try:
         hash(key)
@@ -74,38 +72,38 @@ def scalar_kernel(
         return None
     with traces.lock:
         if key not in traces.known and count:
+            trees = state, row, coefficients
             # elsewhere no transform and no mode of the caller looks on
             with ThreadPoolExecutor(1) as pool:
-                traces.known[key] = pool.submit(_found, step, dt, *_examples(trees, own)).result()
+                traces.known[key] = pool.submit(_found, step, dt, trees, own).result()
         found = traces.known.get(key)
     return found if isinstance(found, ScalarKernel) else None
 
 
-def _signature(value: Any, hidden: int, rows: Callable[[Tensor], Any] = lambda leaf: True) -> Hashable:
-    """All that a program depends on: shapes but for the axis of scenarios, dtypes, everything that is no tensor."""
+OWN, DOUBTFUL, SHARED, ODD = "own", "doubtful", "shared", "odd"
+
+
+def _kind(leaf: Tensor, own: bool, count: int) -> str:
+    """Whether a coefficient has rows for the scenarios, might have, has not, or others than they are."""
+    if own:
+        return OWN if leaf.ndim and len(leaf) in (1, count) else ODD
+    return DOUBTFUL if leaf.ndim and len(leaf) == count else SHARED
+
+
+def _signature(value: Any, kind: Callable[[Tensor], str | bool]) -> Hashable:
+    """All that a program depends on: shapes but for rows of scenarios, dtypes, everything that is no tensor."""
     if isinstance(value, Tensor):
-        kind = rows(value) if value.ndim else False
-        return (value.shape[hidden or kind == "own" :], kind, value.dtype)
+        found = kind(value)
+        shape = value.shape[1:] if found is True or found is OWN else value.shape
+        return (shape, found, value.dtype, value.device)
     if type(value) is dict:
-        return tuple((name, _signature(part, hidden, rows)) for name, part in value.items())
-    if type(value) in (tuple, list):
-        return (type(value), *(_signature(part, hidden, rows) for part in value))
+        return tuple([(name, _signature(part, kind)) for name, part in value.items()])
+    if type(value) is tuple or type(value) is list:
+        return (type(value), *[_signature(part, kind) for part in value])
     if value is None or isinstance(value, (str, int, float)):
         return value
     tensors, shell = tree.shell(value)
-    return (shell, *(_signature(leaf, hidden, rows) for leaf in tensors))
-
-
-def _examples(trees: tuple[Tree, ...], own: Callable[[Tensor], bool]) -> tuple[Example, tuple[bool, ...]]:
-    """Numbers to try, and which coefficients may be shared or have a row for each scenario."""
-    flat, build = zip(*map(tree.split_tensors, trees), strict=True)
-    state, row, coefficients = ([_example(leaf) for leaf in part] for part in flat)
-    marks = tuple(map(own, flat[2]))
-    doubtful = tuple(
-        not mark and leaf.ndim > 0 and len(leaf) == len(state[0])
-        for leaf, mark in zip(coefficients, marks, strict=True)
-    )
-    return Example(state, row, coefficients, build, marks), doubtful
+    return (shell, *[_signature(leaf, kind) for leaf in tensors])
 
 
 def _example(leaf: Tensor) -> Tensor:
@@ -118,17 +116,28 @@ def _example(leaf: Tensor) -> Tensor:
     return leaf.detach()
 
 
-def _found(step: StepFunction, dt: float, example: Example, doubtful: tuple[bool, ...]) -> ScalarKernel | str:
+def _found(
+    step: StepFunction, dt: float, trees: tuple[Tree, ...], own: Callable[[Tensor], bool]
+) -> ScalarKernel | str:
     """A kernel that equals the step, or the reason why there is none."""
-    both = tuple(mark or doubt for mark, doubt in zip(example.own, doubtful, strict=True))
+    if not can_run(trees):
+        return "numbers of several precisions, complex ones, another device than the CPU, or no Numba"
+    flat, build = zip(*map(tree.split_tensors, trees), strict=True)
+    count = len(flat[0][0])
+    kinds = [_kind(leaf, own(leaf), count) for leaf in flat[2]]
+    if ODD in kinds or any(len(leaf) != count for part in flat[:2] for leaf in part):
+        return "data of another number of scenarios than there are"
+    state, row, coefficients = ([_example(leaf) for leaf in part] for part in flat)
     reason = ""
-    for own in dict.fromkeys((example.own, both)):
-        tried = replace(example, own=own)
+    for chosen in dict.fromkeys(
+        tuple(kind in marks for kind in kinds) for marks in ((OWN,), (OWN, DOUBTFUL))
+    ):
+        tried = Example(state, row, coefficients, build, chosen)
         try:
             kernel = ScalarKernel(
                 Loops(traced(step, tried)),
                 dt,
-                tuple(leaf.ndim + (not mark) for leaf, mark in zip(example.coefficients, own, strict=True)),
+                tuple(leaf.ndim + (not mark) for leaf, mark in zip(coefficients, chosen, strict=True)),
             )
             _compare(kernel, step, tried)
         except Unsupported as error:

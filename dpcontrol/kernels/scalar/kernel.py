@@ -18,6 +18,8 @@ from dpcontrol.tree import Tree
 
 PER_UPDATE = 10
 """Operations that cost as much as an update of a cell, to decide about threads."""
+WORTH_A_CALL = 40
+"""Operations of torch in a step, at least, for which calling the loops is cheaper."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class ScalarKernel(Kernel):
     dt: float
     axes: tuple[int, ...]
     substeps: int = 1
+
+    @property
+    def single_steps(self) -> bool:
+        return self.loops.program.calls * self.substeps >= WORTH_A_CALL
 
     def repeated(self, count: int) -> Kernel:
         return replace(self, substeps=self.substeps * count)
@@ -104,29 +110,38 @@ class ScalarKernel(Kernel):
         scenarios = len(leaves[0])
         sequences = tree.split_tensors(inputs)[0]
         acting = _flat(sequences, 2) if sequences else leaves[0].new_zeros(1, scenarios, 1)
-        rows = []
-        for leaf, axes in zip(tree.split_tensors(coefficients)[0], self.axes, strict=True):
-            own = leaf.ndim == axes and len(leaf) > 1
-            rows.append(leaf.reshape(scenarios if own else 1, -1).expand(scenarios, -1))
-        if any(leaf.requires_grad for leaf in self.loops.program.captured):
+        captured = self.loops.program.captured
+        if any(leaf.requires_grad for leaf in captured):
             raise UsageError(
                 "a step in loops of its own uses a tensor that now requires a gradient but is no argument of the step, "
                 "and would silently get none: pass it through parameters or scenarios."
             )
-        captured = (leaf.detach().to(leaves[0].dtype) for leaf in self.loops.program.captured)
-        rows += [leaf.reshape(1, -1).expand(scenarios, -1) for leaf in captured]
-        return acting, torch.cat(rows, 1) if rows else leaves[0].new_zeros(scenarios, 1)
+        constants = tree.split_tensors(coefficients)[0]
+        behind = [leaf.detach().to(leaves[0].dtype).reshape(-1) for leaf in captured]
+        if not any(map(_own, constants, self.axes)):
+            shared = [*(leaf.reshape(-1) for leaf in constants), *behind] or [leaves[0].new_zeros(1)]
+            return acting, torch.cat(shared).expand(scenarios, -1).contiguous()
+        rows = [
+            leaf.reshape(scenarios if _own(leaf, axes) else 1, -1).expand(scenarios, -1)
+            for leaf, axes in zip(constants, self.axes, strict=True)
+        ]
+        return acting, torch.cat([*rows, *(leaf.expand(scenarios, -1) for leaf in behind)], 1)
 
     def _like(self, of_given: Tensor, constants: list[Tensor]) -> list[Tensor]:
         """Gradients of the coefficients from those of each scenario."""
         found, place = [], 0
         for leaf, axes in zip(constants, self.axes, strict=True):
-            own = leaf.ndim == axes and len(leaf) > 1
+            own = _own(leaf, axes)
             count = leaf[0].numel() if own else leaf.numel()
             part = of_given[:, place : place + count]
             found.append((part if own else part.sum(0)).reshape(leaf.shape))
             place += count
         return found
+
+
+def _own(leaf: Tensor, axes: int) -> bool:
+    """Whether a coefficient has a row for each scenario."""
+    return leaf.ndim == axes and len(leaf) > 1
 
 
 def _flat(leaves: Sequence[Tensor], axes: int) -> Tensor:

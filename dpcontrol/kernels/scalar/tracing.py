@@ -47,11 +47,13 @@ class Program:
 
     Leaves are ``("x", i)``, ``("u", j)``, ``("p", l)`` and ``("t", 0)``: the numbers of the state, of the row of
     inputs, of the coefficients with the ``captured`` tensors behind them, and time; ``results`` is the next state.
+    ``calls`` is the number of torch's operations in the step.
     """
 
     book: Book
     results: list[Expression]
     captured: tuple[Tensor, ...]
+    calls: int
 
 
 def traced(step: StepFunction, example: Example) -> Program:
@@ -91,7 +93,7 @@ def traced(step: StepFunction, example: Example) -> Program:
         raise Unsupported("a scenario whose step looks at another scenario")
     if len(needed) > MOST_OPERATIONS:
         raise Unsupported(f"{len(needed)} operations, more than {MOST_OPERATIONS}")
-    return Program(book, results, tuple(watching.captured))
+    return Program(book, results, tuple(watching.captured), watching.calls)
 
 
 class Known(Tensor):
@@ -123,6 +125,7 @@ class Watching(TorchDispatchMode):
         super().__init__()
         self.functions, self.book, self.place = table(book), book, place
         self.captured: dict[Tensor, Array] = {}
+        self.calls = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, options = function._schema.name.removeprefix("aten::"), kwargs or {}
@@ -132,6 +135,7 @@ class Watching(TorchDispatchMode):
         rule = self.functions.get(name.removesuffix("_") if in_place else name)
         if rule is None:
             return self._decomposed(function, args, options)
+        self.calls += 1
         fresh = name.startswith("lift_fresh")
         numbers = function(*_mapped(args, _numbers), **_mapped(options, _numbers))
         entries = rule(
