@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from dpcontrol.criticism.quantities import quantities
-from dpcontrol.meter import Budget, Meter
+from dpcontrol.criticism.changes import Change, compared, log_densities, thinned, weighted
+from dpcontrol.meter import Budget
 from dpcontrol.posterior.weights import pareto_shape
 from dpcontrol.posterior.words import counted, number, table
 from dpcontrol.problem.base import Problem
@@ -26,10 +24,7 @@ from dpcontrol.solution import Solution
 from dpcontrol.solving import solve
 from dpcontrol.strategies.names import name_of, resolve
 
-SMALL = 0.1  # of a posterior sd, and of the ratio of sds
-ERRORS = 3.0  # Monte Carlo errors that are allowed for
 FINITE = 0.5  # Pareto k below which weighted means have a finite variance
-BLOCKS = 20  # of consecutive draws, left out one by one for the Monte Carlo error
 # steps that are what somebody made them: a smaller dt would change the clock and not the step
 FIXED = (FunctionSimulator, DiscreteLinear, BlackBox, JaxFunction, PhiFlowStep)
 
@@ -77,35 +72,6 @@ def _is_noun(simulator: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What becomes of one quantity at half the step.
-
-    ``shift`` is that of its mean in posterior standard deviations, ``ratio`` that of its standard deviations (half step
-    over whole), each with its Monte Carlo standard error.
-    """
-
-    name: str
-    shift: float
-    shift_error: float
-    ratio: float
-    ratio_error: float
-
-    @property
-    def large(self) -> bool:
-        """Whether it is larger than a tenth, Monte Carlo errors allowed for."""
-        return abs(self.shift) - ERRORS * self.shift_error > SMALL or (
-            abs(self.ratio - 1) - ERRORS * self.ratio_error > SMALL
-        )
-
-    @property
-    def small(self) -> bool:
-        """Whether it is smaller than a tenth even so."""
-        return abs(self.shift) + ERRORS * self.shift_error < SMALL and (
-            abs(self.ratio - 1) + ERRORS * self.ratio_error < SMALL
-        )
-
-
-@dataclass(frozen=True)
 class HalfStep:
     """A posterior beside that at half the time step; ``print`` it.
 
@@ -142,24 +108,23 @@ class HalfStep:
             )
         failed = f" {counted(self.failures, 'draw')} failed at half the step." if self.failures else ""
         worst = self.changes[0]
-        figures = f"{_signed(worst.shift, worst.shift_error)} sd in the mean of {worst.name}"
-        order = (
-            "of which a scheme of first order makes twice as much in all, one of second order a third more"
-        )
+        figures = f"most: {_signed(worst.shift, worst.shift_error)} sd in the mean of {worst.name}; {told}"
+        dt = number(self.dt)
+        order = "The whole error of the step is twice that for a scheme of first order, a third more for one of second."
         if any(each.large for each in self.changes):
             names = ", ".join(each.name for each in self.changes if each.large)
             return (
-                f"the time step {number(self.dt)} is TOO LARGE for this posterior: {names} changes by more than a "
-                f"tenth of its sd at half of it ({figures}; {told}), {order}. Halve dt.{failed}"
+                f"the time step {dt} is TOO LARGE for this posterior: half of it changes {names} by more than a tenth "
+                f"of the posterior sd ({figures}). {order} Halve dt.{failed}"
             )
         if self.passed:
             return (
-                f"the time step {number(self.dt)} is small enough: half of it changes every mean and sd by less than a "
-                f"tenth of the posterior sd (most: {figures}; {told}), {order}.{failed}"
+                f"the time step {dt} is small enough: half of it changes every mean and sd by less than a tenth of the "
+                f"posterior sd ({figures}). {order}{failed}"
             )
         return (
-            f"no change at half the time step {number(self.dt)} was found (most: {figures}; {told}), but the Monte "
-            f"Carlo error leaves room for more than a tenth of a sd: make more draws.{failed}"
+            f"no change at half the time step {dt} was found ({figures}), but the Monte Carlo error leaves room for "
+            f"more than a tenth of a posterior sd: make more draws.{failed}"
         )
 
     def __str__(self) -> str:
@@ -212,101 +177,23 @@ def posterior_at_half_step(
         )
     half = dataclasses.replace(at_half_step(problem), joint=True)
     whole = dataclasses.replace(problem, joint=True)
-    free = _thinned(solution.draws.free, draws)
-    log_weights = _log_densities(half, free) - _log_densities(whole, free)
+    free = thinned(solution.draws.free, draws)
+    log_weights = log_densities(half, free) - log_densities(whole, free)
     failures = int(np.isneginf(log_weights).sum())
     usable = np.isfinite(log_weights).any()
     pareto = pareto_shape(log_weights[np.isfinite(log_weights)]) if usable else math.inf
     if again is False or (again is None and pareto < FINITE):
-        how, changes = "weights", _weighted(whole, free, log_weights)
+        how, changes = "weights", weighted(whole, free, log_weights)
     else:
         chosen = resolve(solution.strategy if strategy is None else strategy, options)
         found = solve(half, chosen, budget=budget, seed=seed, progress=False)
         if found.draws is None:
             raise UsageError(f"at half the step {name_of(chosen)} gave no draws: {found.status.sentence}")
         how = name_of(chosen)
-        changes = _compared(whole, solution.draws.free, found.draws.free)
+        changes = compared(whole, solution.draws.free, found.draws.free)
     changes.sort(key=lambda each: -max(abs(each.shift), abs(each.ratio - 1)))
     count = free.shape[0] * free.shape[1]
     return HalfStep(problem.name, problem.simulator.dt, how, pareto, count, failures, tuple(changes))
-
-
-# -- draws and weights -------------------------------------------------------------------------------------------------
-
-
-def _thinned(free: Tensor, draws: int) -> Tensor:
-    """``(chains, fewer draws, dimension)``, evenly spaced in each chain."""
-    each = min(free.shape[1], max(1, math.ceil(draws / free.shape[0])))
-    return free[:, (torch.arange(each, dtype=torch.float64) * free.shape[1] / each).long()]
-
-
-def _log_densities(problem: Problem, free: Tensor) -> np.ndarray:
-    """``(chains, draws)``, ``-inf`` where the simulator fails."""
-    meter = Meter(problem)
-    flat = free.reshape(-1, free.shape[2]).to(meter.start())
-    parts = [meter.log_densities(part) for part in flat.split(64)]
-    return torch.cat(parts).to("cpu", torch.float64).numpy().reshape(free.shape[:2])
-
-
-def _values(problem: Problem, free: Tensor) -> tuple[list[str], np.ndarray]:
-    """Names and numbers ``(quantities, chains, draws)``."""
-    found = quantities(problem, free.reshape(-1, free.shape[2]))
-    return list(found), np.stack(list(found.values())).reshape(-1, *free.shape[:2])
-
-
-def _weighted(problem: Problem, free: Tensor, log_weights: np.ndarray) -> list[Change]:
-    names, values = _values(problem, free)
-    ones = np.ones_like(log_weights)
-    weights = np.exp(log_weights - log_weights.max())
-
-    def changes(keep: np.ndarray) -> np.ndarray:
-        mean, sd = _moments(values, ones * keep)
-        mean_half, sd_half = _moments(values, weights * keep)
-        return np.stack([(mean_half - mean) / sd, sd_half / sd])
-
-    found, error = _jackknifed(changes, log_weights.shape)
-    return [_change(name, *pair) for name, *pair in zip(names, *found, *error, strict=True)]
-
-
-def _compared(problem: Problem, free: Tensor, other: Tensor) -> list[Change]:
-    """Two independent sets of draws."""
-    names, values = _values(problem, free)
-    _, values_half = _values(problem, other)
-    parts = []
-    for each in (values, values_half):
-        shape = each.shape[1:]
-        parts.append(_jackknifed(lambda keep, each=each: np.stack(_moments(each, 1.0 * keep)), shape))
-    (mean, sd), (mean_error, sd_error) = parts[0]
-    (mean_half, sd_half), (mean_half_error, sd_half_error) = parts[1]
-    ratio = sd_half / sd
-    shift_error = np.hypot(mean_error, mean_half_error) / sd
-    ratio_error = ratio * np.hypot(sd_error / sd, sd_half_error / sd_half)
-    columns = (mean_half - mean) / sd, ratio, shift_error, ratio_error
-    return [_change(name, *row) for name, *row in zip(names, *columns, strict=True)]
-
-
-def _change(name: str, shift: float, ratio: float, shift_error: float, ratio_error: float) -> Change:
-    return Change(name, float(shift), float(shift_error), float(ratio), float(ratio_error))
-
-
-def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations ``(quantities,)`` under weights ``(chains, draws)``."""
-    share = weights / weights.sum()
-    mean = (values * share).sum((1, 2))
-    away = values - mean[:, None, None]
-    return mean, np.sqrt((np.square(away) * share).sum((1, 2)))
-
-
-def _jackknifed(function: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A function of the draws that are kept, and its standard error by leaving out blocks of consecutive ones."""
-    chains, draws = shape
-    each = max(1, min(draws, math.ceil(BLOCKS / chains)))
-    block = np.arange(draws) * each // draws
-    labels = np.arange(chains)[:, None] * each + block[None]
-    count = chains * each
-    without = np.stack([function(labels != k) for k in range(count)])
-    spread = np.square(without - without.mean(0)).sum(0) * (count - 1) / count
-    return function(np.ones(shape, dtype=bool)), np.sqrt(spread)
 
 
 def _signed(value: float, error: float) -> str:
