@@ -189,6 +189,10 @@ def _approximation(summary: Summary) -> Verdict:
             "that of the parametrisation; nuts, pcn or metropolis would tell."
         )
         return Verdict(headline, (), True, None)
+    if k == -math.inf:
+        return Verdict(
+            f"{told}: all importance weights are equal, so it is the posterior itself.", (), True, None
+        )
     if k <= PARETO:
         headline = (
             f"{told}: importance weights between it and the posterior are tame (Pareto k {number(k, 2)}, below "
