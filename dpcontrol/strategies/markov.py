@@ -83,6 +83,10 @@ class MarkovChains(Strategy):
         """Whether trajectories can diverge and energies mean something."""
         return False
 
+    def remark(self, record: Record) -> str:
+        """What the status shall say of the draws besides; a sentence with a blank before it, or nothing."""
+        return ""
+
     def dense(self, dimension: int) -> bool:
         """Whether the metric is a full matrix."""
         return dimension <= DENSE_UP_TO
@@ -170,7 +174,10 @@ class MarkovChains(Strategy):
             )
         else:
             status = _broken_off(ended, walk.done, self.warmup, self.draws)
-        return Outcome(status, draws=self._drawn(walk, record) if record.count else None)
+        if not record.count:
+            return Outcome(status)
+        told = Status(status.kind, f"{status.sentence}{self.remark(record)}")
+        return Outcome(told, draws=self._drawn(walk, record))
 
     def _words(self, count: int) -> str:
         return (

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from dpcontrol.strategies.checks import one_of, whole, within
 from dpcontrol.strategies.markov import MarkovChains
-from dpcontrol.strategies.sampling import CrankNicolson, Kernel, Langevin, NoUTurn, RandomWalk
+from dpcontrol.strategies.sampling import CrankNicolson, Kernel, Langevin, NoUTurn, RandomWalk, Record
+
+CUT_OFF = 0.01  # share of trajectories at the greatest depth that is told
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ class NUTS(MarkovChains):
 
     def dense(self, dimension: int) -> bool:
         return super().dense(dimension) if self.metric == "auto" else self.metric == "dense"
+
+    def remark(self, record: Record) -> str:
+        cut = float((record.steps >= self.thin * (2**self.depth - 1)).mean())
+        if cut < CUT_OFF:
+            return ""
+        return (
+            f" {cut:.0%} of the trajectories were cut off at {2**self.depth - 1:,} steps before they turned back: "
+            "draws are less independent than they could be; a longer warm-up or a larger depth may help."
+        )
 
     def kernel(self, dimension: int) -> Kernel:
         return NoUTurn(self.depth, self.target_acceptance)

@@ -175,20 +175,28 @@ def test_ctrl_c_returns_the_draws_so_far_and_the_folder_has_the_rest(tmp_path, m
 # -- processes -------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_draw_from_the_same_posterior_and_resume_to_the_bit(monkeypatch):
-    monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
+def test_two_processes_draw_from_the_same_posterior():
     problem, mean, covariance = linear()
-    strategy = NUTS(chains=16, draws=40, warmup=30, workers=2)
-    outcome, meter = drawn(problem, strategy, seed=3)
+    outcome, meter = drawn(problem, NUTS(chains=16, draws=40, warmup=30, workers=2), seed=3)
     x = outcome.draws.free.numpy()
     assert outcome.status.kind == "converged" and x.shape == (16, 40, 2)
     bound = stats.norm.isf(ALARM / 4)
     for i in (0, 1):
         error = math.sqrt(covariance[i, i] / arviz.ess(x[:, :, i], method="mean"))
         assert abs(x[:, :, i].mean() - mean[i]) < bound * error
-    # what the processes have spent is on the bill
+    # what the processes have spent is on the bill, and the best point that they saw is known
     asked = int(outcome.draws.steps.sum()) + outcome.draws.notes["warmup_steps"]
     assert meter.counts.gradients >= asked
+    best = torch.from_numpy(x.reshape(-1, 2)[outcome.draws.log_density.argmax()])
+    assert meter.best <= Meter(meter.problem).values(best[None]) + 1e-9
+
+
+@pytest.mark.slow
+def test_two_processes_resume_to_the_bit(monkeypatch):
+    monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
+    problem, _, _ = linear()
+    strategy = NUTS(chains=4, draws=40, warmup=30, workers=2)
+    outcome, meter = drawn(problem, strategy, seed=3)
     kept = interrupted_at(problem, strategy, 4)
     resumed = Meter(strategy.pose(problem), kept=kept)
     again = strategy.run(resumed, torch.Generator().manual_seed(3))
@@ -196,6 +204,7 @@ def test_two_processes_draw_from_the_same_posterior_and_resume_to_the_bit(monkey
     assert resumed.counts == meter.counts
 
 
+@pytest.mark.slow
 def test_a_budget_is_shared_by_the_processes():
     problem, _, _ = linear()
     strategy = NUTS(chains=3, draws=5000, warmup=20, workers=2)
@@ -229,6 +238,13 @@ def test_a_spent_budget_returns_the_draws_so_far():
     assert 550 < meter.counts.gradients <= 600
     outcome, _ = drawn(problem, NUTS(draws=10, warmup=5000), budget=Budget(gradients=600))
     assert outcome.draws is None and "there are none to return" in outcome.status.sentence
+
+
+def test_trajectories_that_are_cut_off_are_told():
+    problem, _, _ = linear()
+    outcome, _ = drawn(problem, NUTS(chains=2, draws=20, warmup=10, depth=1, target_acceptance=0.99))
+    assert "of the trajectories were cut off at 1 steps" in outcome.status.sentence
+    assert "warm-up." in outcome.status.sentence
 
 
 def failing(state, control):
