@@ -65,8 +65,8 @@ VISCOSITY, SCALE, DT, HORIZON, SENSORS, REACH = 0.03, 0.05, 0.01, 25, 20, 0.6
 STEPS = tuple(range(5, HORIZON + 1, 5))
 CELLS = {"full": 64, "small": 32}
 DEFAULTS = {
-    "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 2_000},
-    "small": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 500, "seconds": 30.0},
+    "full": {"strategy": "nuts", "strategies": ["lbfgs", "laplace", "nuts"], "gradients": 400_000},
+    "small": {"strategy": "laplace", "strategies": ["lbfgs", "laplace"], "gradients": 5_000},
 }
 
 

@@ -52,8 +52,8 @@ PRIOR = {
     "scale": (math.log(0.02), 1.0),
 }
 DEFAULTS = {
-    "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 1_000},
-    "small": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 300, "seconds": 20.0},
+    "full": {"strategy": "nuts", "strategies": ["lbfgs", "laplace", "nuts"], "gradients": 400_000},
+    "small": {"strategy": "laplace", "strategies": ["lbfgs", "laplace"], "gradients": 5_000},
 }
 
 

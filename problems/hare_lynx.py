@@ -83,8 +83,8 @@ START = {
 }
 FIRST = 1900
 DEFAULTS = {
-    "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 1_000},
-    "small": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 500, "seconds": 20.0},
+    "full": {"strategy": "nuts", "strategies": ["lbfgs", "laplace", "nuts"], "gradients": 400_000},
+    "small": {"strategy": "laplace", "strategies": ["lbfgs", "laplace"], "gradients": 5_000},
 }
 
 

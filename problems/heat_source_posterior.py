@@ -60,8 +60,8 @@ STEPS = {"full": 10, "small": 6}
 SENSORS = ((0.2, 0.3), (0.35, 0.8), (0.55, 0.45), (0.75, 0.7), (0.8, 0.2))
 ON_A_LINE = ((0.1, 0.5), (0.3, 0.5), (0.5, 0.5), (0.7, 0.5), (0.9, 0.5))
 DEFAULTS = {
-    "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 1_000},
-    "small": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 300, "seconds": 20.0},
+    "full": {"strategy": "nuts", "strategies": ["lbfgs", "laplace", "nuts"], "gradients": 400_000},
+    "small": {"strategy": "laplace", "strategies": ["lbfgs", "laplace"], "gradients": 5_000},
 }
 
 

@@ -59,8 +59,8 @@ FREQUENCY, DAMPING, DRIVE, DT, SCALE = 1.0, 0.1, 0.5, 0.25, 0.2
 MEAN, SPREAD = (1.0, 0.0), 0.5
 STEPS = {"full": 40, "small": 12}
 DEFAULTS = {
-    "full": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 1_000},
-    "small": {"strategy": "lbfgs", "strategies": ["lbfgs"], "gradients": 300, "seconds": 20.0},
+    "full": {"strategy": "nuts", "strategies": ["lbfgs", "laplace", "nuts"], "gradients": 400_000},
+    "small": {"strategy": "laplace", "strategies": ["lbfgs", "laplace"], "gradients": 5_000},
 }
 
 

@@ -94,3 +94,18 @@ def test_the_data_are_the_published_ones_and_bad_arguments_are_one_sentence():
     for wrong in (0, 2.5, True, "four"):
         with pytest.raises(UsageError, match="substeps must be a whole number"):
             hare_lynx.problem(substeps=wrong)
+
+
+@pytest.mark.slow
+def test_nuts_gives_the_published_posterior():
+    """As ``tests/benchmarks/hare_lynx.py``, in one process."""
+    solution = dp.solve(
+        hare_lynx.problem(), "nuts", chains=4, draws=1000, warmup=500, target_acceptance=0.9, seed=0
+    )
+    summary = solution.posterior.summary()
+    for name, (mean, sd) in hare_lynx.published().items():
+        site = summary.sites[name]
+        assert float(np.abs((site.mean - np.asarray(mean)) / np.asarray(sd)).max()) < 0.1, name
+        assert float(np.abs(site.sd / np.asarray(sd) - 1).max()) < 0.1, name
+        assert float(site.mixing.rhat.max()) < 1.01 and float(site.mixing.ess_bulk.min()) > 1500, name
+    assert summary.divergences == 0
