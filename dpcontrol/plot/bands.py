@@ -127,8 +127,8 @@ def field_figure(field: FieldDraws, head: Head) -> Any:
     return figure
 
 
-def draw_profile(part: Any, field: FieldDraws) -> None:
-    """A curve with bands of 50 and 90 %, and three draws."""
+def draw_profile(part: Any, field: FieldDraws, columns: int = 6) -> None:
+    """A curve with bands of 50 and 90 %, and three draws; the legend has so many columns."""
     axes = part.subplots()
     cells = np.arange(field.values.shape[1])
     low, inner_low, middle, inner_high, high = np.quantile(
@@ -151,7 +151,7 @@ def draw_profile(part: Any, field: FieldDraws) -> None:
     axes.set_xlabel("entry")
     axes.margins(x=0.01)
     handles, labels = axes.get_legend_handles_labels()
-    part.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9.5)
+    part.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)
 
 
 def _draw_images(part: Any, field: FieldDraws, count: int) -> None:

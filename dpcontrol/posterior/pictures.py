@@ -72,7 +72,7 @@ def overview(posterior: Posterior) -> Any:
         above = parts.pop(0)
         if single and curve is not None:
             above, right = above.subfigures(1, 2, width_ratios=(columns, 2))
-            draw_profile(right, _flattened(curve))
+            draw_profile(right, _flattened(curve), columns=3)
         elif curve is not None:
             draw_profile(above, _flattened(curve))
         if single:
