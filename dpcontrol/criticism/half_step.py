@@ -133,7 +133,7 @@ class HalfStep:
             [
                 each.name,
                 _signed(each.shift, each.shift_error),
-                f"{each.ratio:.3f} ± {number(each.ratio_error, 1)}",
+                _with_error(each.ratio, each.ratio_error),
                 "too large" if each.large else "" if each.small else "not known well enough",
             ]
             for each in self.changes
@@ -197,4 +197,10 @@ def posterior_at_half_step(
 
 
 def _signed(value: float, error: float) -> str:
-    return f"{'+' if value >= 0 else '-'}{number(abs(value), 2)} ± {number(error, 1)}"
+    return f"{'+' if value >= 0 else '-'}{_with_error(abs(value), error)}"
+
+
+def _with_error(value: float, error: float) -> str:
+    """As many decimals as the error has something to say of."""
+    decimals = 3 if not 0 < error < math.inf else min(6, max(0, -math.floor(math.log10(error))))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"

@@ -25,6 +25,7 @@ from dpcontrol.problem import draw_prior, sites
 pyro = pytest.importorskip("pyro")
 infer = pytest.importorskip("pyro.infer")
 guides = pytest.importorskip("pyro.infer.autoguide")
+pytest.importorskip("pyro.infer.reparam")
 from pyro import distributions as dist  # noqa: E402
 from pyro import poutine  # noqa: E402
 
@@ -230,6 +231,52 @@ def test_experiments_scales_and_several_observations_in_vectorised_plates():
     total = sum(node["log_prob"] for node in trace.nodes.values() if "log_prob" in node)
     wanted = torch.stack([problem.log_likelihood(z) + problem.log_prior(z) for z in draws])
     assert torch.allclose(total.reshape(-1), wanted, rtol=1e-10)
+
+
+def test_a_state_that_is_a_dict_with_guides_of_several_kinds_and_a_reparametrised_site():
+    def step(x, u, *, parameters):
+        return {"place": x["place"] + parameters["rate"] * x["speed"], "speed": 0.9 * x["speed"]}
+
+    problem = inference_problem(
+        step,
+        data=torch.ones(3, 2, 1, dtype=F64),
+        observation=observe(lambda x: x["place"], noise=Gaussian(0.5)),
+        initial_state={"place": torch.zeros(2, 1, dtype=F64), "speed": torch.zeros(2, 1, dtype=F64)},
+        horizon=2,
+        prior={
+            "rate": Normal(double(1.0), 0.5),
+            "initial_state.place": Normal(double(0.0), 1.0),
+            "initial_state.speed": LogNormal(double(0.0), double(0.3)),
+        },
+    )
+    model = pyro_model(problem)
+    shapes = {"rate": (), "initial_state.place": (2, 1), "initial_state.speed": (2, 1)}
+    for kind in ("AutoDelta", "AutoNormal", "AutoLaplaceApproximation"):
+        pyro.clear_param_store()
+        guide = getattr(guides, kind)(model)
+        assert torch.isfinite(torch.tensor(infer.Trace_ELBO().loss(model, guide)))
+        assert {name: tuple(value.shape) for name, value in guide.median().items()} == shapes
+    curved = guide.laplace_approximation()  # second derivatives
+    assert torch.isfinite(curved.get_posterior().covariance_matrix).all()
+    centred = poutine.reparam(model, config={"rate": infer.reparam.LocScaleReparam(0.0)})
+    assert "rate_decentered" in poutine.trace(centred).get_trace().nodes
+
+
+def test_a_step_that_looks_at_its_numbers_runs_draw_by_draw():
+    def picky(x, u, *, parameters):
+        return x + parameters["push"] if float(parameters["push"]) > 0 else x
+
+    problem = inference_problem(
+        picky,
+        data=torch.ones(3, 1, 1, dtype=F64),
+        observation=observe(noise=Gaussian(0.5)),
+        initial_state=torch.ones(1, 1, dtype=F64),
+        horizon=2,
+        prior={"push": Normal(double(0.0), 1.0)},
+    )
+    draws = {"push": double([-1.0, 0.5, 2.0])}
+    found = infer.Predictive(pyro_model(problem), draws, parallel=True, return_sites=("prediction",))()
+    assert found["prediction"][:, 2, 0, 0].tolist() == [1.0, 2.0, 5.0]
 
 
 def breaking(impossible=-float("inf")):
