@@ -45,6 +45,15 @@ def test_the_published_optimum_is_found():
     assert solution.metrics["root_mean_square"] == pytest.approx((5.2366e-3 / 42) ** 0.5, rel=1e-4)
 
 
+def test_gauss_newton_finds_it_in_a_few_steps():
+    problem = gas_oil.problem()
+    solution = dp.solve(problem, "gauss_newton")
+    assert solution.status.kind == "converged"
+    assert solution.loss == pytest.approx(5.2366e-3, abs=5e-8)
+    assert rates(solution) == pytest.approx(list(gas_oil.PUBLISHED.values()), abs=6e-4)
+    assert solution.counts.simulated_steps < 6_000
+
+
 def test_the_small_size_differs_by_less_than_the_published_digits():
     problem = gas_oil.problem(size="small")
     solution = dp.solve(problem, "lbfgs")
