@@ -98,9 +98,9 @@ def test_the_data_are_the_published_ones_and_bad_arguments_are_one_sentence():
 
 @pytest.mark.slow
 def test_nuts_gives_the_published_posterior():
-    """As ``tests/benchmarks/hare_lynx.py``, in one process."""
+    """As ``tests/benchmarks/hare_lynx.py``, in one process, with a few draws more for the luck of another machine."""
     solution = dp.solve(
-        hare_lynx.problem(), "nuts", chains=4, draws=1000, warmup=500, target_acceptance=0.9, seed=0
+        hare_lynx.problem(), "nuts", chains=4, draws=1250, warmup=500, target_acceptance=0.9, seed=0
     )
     summary = solution.posterior.summary()
     for name, (mean, sd) in hare_lynx.published().items():
