@@ -52,6 +52,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import LogNormal
@@ -168,46 +169,49 @@ class Misfit:
 
 
 class Picture:
-    """The figure: ln theta of the truth and of each solution, the sag with the points, the residuals there."""
+    """The figure: ln theta of the truth and of each solution, the sag with the points of measurement, residuals there.
+
+    Where a solution has a posterior, mean and standard deviation of ln theta take the places of estimate and residuals.
+    """
 
     def __init__(self, points: int, truth: Tensor) -> None:
         self.points, self.truth = points, truth
 
     def __call__(self, figure: Any, solutions: Mapping[str, Any]) -> None:
         figure.set_size_inches(13.0, 0.3 + 3.1 * len(solutions))
-        around, blocks = (0, 1, 0, 1), math.isqrt(len(self.truth))
+        blocks = math.isqrt(len(self.truth))
         places = torch.arange(1, self.points + 1) / (self.points + 1)
-        x, y = torch.meshgrid(places, places, indexing="ij")
+        x, y = (part.reshape(-1).numpy() for part in torch.meshgrid(places, places, indexing="ij"))
         for row, (label, solution) in zip(
             figure.subplots(len(solutions), 4, squeeze=False), solutions.items(), strict=True
         ):
             sag = solution.trajectory().states[-1, 0].cpu()
-            predicted = Sags(self.points, len(sag) - 1)(sag[None])
-            data = solution.problem.scenarios.data["data"].reshape(-1).cpu()
-            found = solution.value["parameters"]["theta"].detach().cpu()
-            shown = (
-                ("truth, ln theta", self.truth.log().reshape(blocks, blocks), "BrBG", 5.0),
-                ("found, ln theta", found.log().reshape(blocks, blocks), "BrBG", 5.0),
-                ("sag, points of measurement", sag.T, "viridis", None),
-            )
-            for panel, (title, field, colours, reach) in zip(row, shown, strict=False):
-                limits = {} if reach is None else {"vmin": -reach, "vmax": reach}
-                image = panel.imshow(field.numpy(), origin="lower", extent=around, cmap=colours, **limits)
-                figure.colorbar(image, ax=panel, shrink=0.8)
-                panel.set_title(title, fontsize=9, loc="left")
-            row[2].plot(x.reshape(-1), y.reshape(-1), ".", ms=2, color="white")
-            dots = row[3].scatter(
-                x.reshape(-1),
-                y.reshape(-1),
-                c=(data - predicted[0]) / SCALE,
-                cmap="RdBu",
-                vmin=-3,
-                vmax=3,
-                s=14,
-            )
-            figure.colorbar(dots, ax=row[3], shrink=0.8)
-            row[3].set_title("(data - sag) / scale", fontsize=9, loc="left")
-            row[3].set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+            found = solution.value["parameters"]["theta"].detach().cpu().log().reshape(blocks, blocks).numpy()
+            posterior = solution.posterior
+            if posterior is not None:
+                draws = np.log(posterior.values["theta"]).reshape(-1, blocks, blocks)
+                found = draws.mean(0)
+            _shown(figure, row[0], "truth, ln theta", self.truth.log().reshape(blocks, blocks).numpy(), 5.0)
+            _shown(figure, row[1], "found, ln theta" if posterior is None else "mean of ln theta", found, 5.0)
+            _shown(figure, row[2], "sag, points of measurement", sag.T.numpy())
+            row[2].plot(x, y, ".", ms=2, color="white")
+            if posterior is not None:
+                _shown(figure, row[3], "standard deviation of ln theta", draws.std(0))
+            else:
+                data = solution.problem.scenarios.data["data"].reshape(-1).cpu()
+                away = (data - Sags(self.points, len(sag) - 1)(sag[None])[0]) / SCALE
+                dots = row[3].scatter(x, y, c=away.numpy(), cmap="RdBu", vmin=-3, vmax=3, s=14)
+                figure.colorbar(dots, ax=row[3], shrink=0.8)
+                row[3].set_title("(data - sag) / scale", fontsize=9, loc="left")
+                row[3].set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
             for panel in row:
                 panel.set(xticks=[], yticks=[])
             row[0].set_ylabel(label)
+
+
+def _shown(figure: Any, panel: Any, title: str, field: Any, reach: float | None = None) -> None:
+    """A field over the unit square; with ``reach`` in colours from minus to plus it."""
+    colours = {"cmap": "viridis"} if reach is None else {"cmap": "BrBG", "vmin": -reach, "vmax": reach}
+    image = panel.imshow(field, origin="lower", extent=(0, 1, 0, 1), **colours)
+    figure.colorbar(image, ax=panel, shrink=0.8)
+    panel.set_title(title, fontsize=9, loc="left")
