@@ -54,8 +54,16 @@ SUBSTEPS = {"full": 4, "small": 2}
 RATES = ("to_gasoline", "gasoline_loss", "to_gases")
 PUBLISHED = {"to_gasoline": 11.847, "gasoline_loss": 8.345, "to_gases": 1.001}
 DEFAULTS = {
-    "full": {"strategies": ["adjoint", "lbfgs", "gauss_newton", "cmaes"], "simulated_steps": 40_000, "seconds": 60.0},
-    "small": {"strategies": ["adjoint", "lbfgs", "gauss_newton", "cmaes"], "simulated_steps": 20_000, "seconds": 20.0},
+    "full": {
+        "strategies": ["adjoint", "lbfgs", "gauss_newton", "cmaes"],
+        "simulated_steps": 40_000,
+        "seconds": 60.0,
+    },
+    "small": {
+        "strategies": ["adjoint", "lbfgs", "gauss_newton", "cmaes"],
+        "simulated_steps": 20_000,
+        "seconds": 20.0,
+    },
 }
 
 
