@@ -11,7 +11,7 @@ import torch
 from dpcontrol.comparison.posteriors import Sampled
 from dpcontrol.comparison.records import Results
 from dpcontrol.plot import style
-from dpcontrol.plot.marginals import overlaid_figure
+from dpcontrol.plot.overlaid import overlaid_figure
 from dpcontrol.posterior import Posterior
 from dpcontrol.posterior.posterior import truths
 from dpcontrol.posterior.summary import FEW, entry_labels

@@ -1,9 +1,9 @@
-"""Densities of single numbers, and pairs of them against each other."""
+"""Densities of single numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from dpcontrol.plot.style import INK, MUTED, PALETTE, styled
 POSTERIOR, TRUTH, REFERENCE = PALETTE[0], PALETTE[1], PALETTE[2]
 POINTS = 256
 CELLS = 512  # of the histogram that kernels are put on
-SHOWN = 1500  # dots of a scatter plot
 BOUND = 0.5  # of the highest density: numbers that are so dense at their end have a bound there
 
 
@@ -142,9 +141,9 @@ def _draw_marginal(axes: Any, marginal: Marginal) -> None:
     highest = max((float(chain.max()) for chain in each), default=0.0)
     top = max(float(found.max()), min(highest, 1.5 * float(found.max()))) or 1.0
     mean, sd = float(pooled.mean()), float(pooled.std())
-    _bar(axes, mean, sd, -0.06 * top, INK, "o")
+    draw_bar(axes, mean, sd, -0.06 * top, INK, "o")
     if marginal.reference is not None:
-        _bar(axes, *marginal.reference, -0.14 * top, REFERENCE, "D")
+        draw_bar(axes, *marginal.reference, -0.14 * top, REFERENCE, "D")
     axes.set_ylim(-0.21 * top if marginal.reference is not None else -0.13 * top, 1.12 * top)
     axes.set_xlim(low, high)
 
@@ -163,7 +162,7 @@ def view(
     return min(inside) - margin, max(inside) + margin
 
 
-def _bar(axes: Any, mean: float, sd: float, height: float, colour: str, marker: str) -> None:
+def draw_bar(axes: Any, mean: float, sd: float, height: float, colour: str, marker: str) -> None:
     axes.plot([mean - sd, mean + sd], [height, height], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
     axes.plot([mean], [height], marker, color=colour, ms=5.5, zorder=4)
 
@@ -182,160 +181,3 @@ def _legend(part: Any, marginals: Sequence[Marginal], most: int) -> None:
     if any(m.reference is not None for m in marginals):
         handles.append(Line2D([], [], color=REFERENCE, marker="D", ms=5, lw=2.4, label="reference mean ± sd"))
     part.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), most), fontsize=9.5)
-
-
-# -- several posteriors ------------------------------------------------------------------------------------------------
-
-
-def overlaid_figure(
-    panels: Sequence[tuple[str, dict[str, np.ndarray], float | None, tuple[float, float] | None]],
-    colours: Mapping[str, str],
-    dashed: Sequence[str] = (),
-) -> Any:
-    """Densities of several posteriors over each other, a panel for each number.
-
-    Args:
-        panels: name, label -> draws ``(count,)``, the truth, and mean and sd of a reference.
-        colours: label -> colour.
-        dashed: labels of approximations.
-    """
-    from matplotlib.lines import Line2D
-
-    with styled():
-        columns = min(len(panels), 4)
-        rows = math.ceil(len(panels) / columns)
-        figure, body = framed(Head(), 11.5, 2.35 * rows + 0.4)
-        grid = body.subplots(rows, columns, squeeze=False)
-        for axes in list(grid.flat)[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (name, draws, truth, reference) in zip(grid.flat, panels, strict=False):
-            _overlay(axes, draws, truth, reference, colours, dashed)
-            axes.set_title(name)
-        labels = list(dict.fromkeys(label for _, draws, _, _ in panels for label in draws))
-        handles = [
-            Line2D([], [], color=colours[x], lw=2.2, ls=(0, (4, 2)) if x in dashed else "-", label=x)
-            for x in labels
-        ]
-        if any(truth is not None for _, _, truth, _ in panels):
-            handles.append(Line2D([], [], color=INK, lw=1.4, ls=(0, (1.2, 1.6)), label="truth"))
-        if any(reference is not None for *_, reference in panels):
-            handles.append(Line2D([], [], color=INK, marker="D", ms=5, lw=2.4, label="reference mean ± sd"))
-        body.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
-    return figure
-
-
-def _overlay(
-    axes: Any,
-    draws: Mapping[str, np.ndarray],
-    truth: float | None,
-    reference: tuple[float, float] | None,
-    colours: Mapping[str, str],
-    dashed: Sequence[str],
-) -> None:
-    spans = [view(values, truth, reference) for values in draws.values()]
-    widths = [high - low for low, high in spans]
-    usual = [span for span, width in zip(spans, widths, strict=True) if width <= 4 * float(np.median(widths))]
-    low, high = min(span[0] for span in usual), max(span[1] for span in usual)
-    points = np.linspace(low, high, POINTS)
-    top = 0.0
-    for label, values in draws.items():
-        found = density(values, points, bounds(values))
-        top = max(top, min(float(found.max()), 3 * top or np.inf))
-        axes.plot(points, found, color=colours[label], lw=2.0, ls=(0, (4, 2)) if label in dashed else "-")
-    if truth is not None:
-        axes.axvline(truth, color=INK, lw=1.4, ls=(0, (1.2, 1.6)))
-    if reference is not None:
-        _bar(axes, *reference, -0.07 * top, INK, "D")
-    axes.set(xlim=(low, high), yticks=[])
-    axes.set_ylim((-0.14 if reference is not None else 0.0) * top, 1.1 * top or 1.0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="y", visible=False)
-    axes.locator_params(axis="x", nbins=4)
-
-
-# -- pairs -----------------------------------------------------------------------------------------------------------
-
-
-def pairs_figure(marginals: Sequence[Marginal], divergent: np.ndarray | None, head: Head) -> Any:
-    """Each number against each other: dots below the diagonal, correlations above it; divergences in red.
-
-    Args:
-        marginals: at most eight can be read.
-        divergent: ``(chains, draws)``, which transitions diverged.
-        head: title and warnings.
-    """
-    count = len(marginals)
-    values = np.stack([m.values.ravel() for m in marginals])
-    bad = np.zeros(values.shape[1], bool) if divergent is None else divergent.ravel()
-    kept = np.unique(np.linspace(0, values.shape[1] - 1, SHOWN).round().astype(int))
-    correlation = np.atleast_2d(np.corrcoef(values))
-    with styled():
-        size = max(1.35, min(2.3, 11.0 / count))
-        figure, body = framed(head, size * count + 0.6, size * count + 0.4)
-        grid = body.subplots(count, count, squeeze=False, sharex="col")
-        for row in range(count):
-            for column in range(count):
-                axes = grid[row, column]
-                axes.grid(False)
-                axes.locator_params(nbins=3)
-                if column > row:
-                    _correlation(axes, float(correlation[row, column]))
-                    continue
-                if row == column:
-                    _diagonal(axes, values[row], marginals[row])
-                else:
-                    _scatter(axes, values[[column, row]], kept, bad, (marginals[column], marginals[row]))
-                if row == count - 1:
-                    axes.set_xlabel(marginals[column].label, fontsize=9.5)
-                    axes.tick_params(axis="x", labelrotation=30 if count > 4 else 0)
-                if column == 0 and row > 0:
-                    axes.set_ylabel(marginals[row].label, fontsize=9.5)
-                else:
-                    axes.tick_params(labelleft=False)
-        body.align_labels()
-    return figure
-
-
-def _scatter(
-    axes: Any, pair: np.ndarray, kept: np.ndarray, bad: np.ndarray, about: tuple[Marginal, Marginal]
-) -> None:
-    axes.plot(*pair[:, kept], ".", color=POSTERIOR, ms=2.4, alpha=0.3, mew=0, rasterized=True)
-    if bad.any():
-        axes.plot(*pair[:, bad], "o", color=ALARM, ms=3.6, mew=0, zorder=3)
-    across, up = about
-    if across.truth is not None:
-        axes.axvline(across.truth, color=TRUTH, lw=1.1)
-    if up.truth is not None:
-        axes.axhline(up.truth, color=TRUTH, lw=1.1)
-    low, high = np.quantile(pair[1], [0.0005, 0.9995])
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low)) if high > low else None
-
-
-def _diagonal(axes: Any, values: np.ndarray, marginal: Marginal) -> None:
-    low, high = np.quantile(values, [0.0005, 0.9995])
-    margin = 0.05 * (high - low) or 0.5
-    points = np.linspace(low - margin, high + margin, POINTS)
-    found = density(values, points, bounds(values))
-    axes.fill_between(points, found, color=POSTERIOR, alpha=0.22, lw=0)
-    axes.plot(points, found, color=POSTERIOR, lw=1.6)
-    if marginal.truth is not None:
-        axes.axvline(marginal.truth, color=TRUTH, lw=1.1)
-    axes.set(xlim=(low - margin, high + margin), yticks=[])
-    axes.set_ylim(bottom=0)
-    axes.spines["left"].set_visible(False)
-
-
-def _correlation(axes: Any, value: float) -> None:
-    axes.set_axis_off()
-    size = 9 + 6 * abs(value)
-    colour = INK if abs(value) > 0.3 else MUTED
-    axes.text(
-        0.5,
-        0.5,
-        f"{value:+.2f}",
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        fontsize=size,
-        color=colour,
-    )

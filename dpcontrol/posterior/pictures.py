@@ -13,7 +13,8 @@ import torch
 from dpcontrol.plot.bands import Band, FieldDraws, bands_figure, draw_bands, draw_profile, field_figure
 from dpcontrol.plot.chains import chains_figure
 from dpcontrol.plot.framed import Head, framed
-from dpcontrol.plot.marginals import Marginal, draw_marginals, marginals_figure, pairs_figure, view
+from dpcontrol.plot.marginals import Marginal, draw_marginals, marginals_figure, view
+from dpcontrol.plot.pairs import pairs_figure
 from dpcontrol.plot.style import styled
 from dpcontrol.posterior.predictive import Predictions
 from dpcontrol.posterior.priors import prior_curve, prior_draws
