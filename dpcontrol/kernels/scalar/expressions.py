@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ class Book:
                 alive.update(arg.index for arg in node.args if isinstance(arg, Node))
         return [node for node in self.nodes if node.index in alive]
 
-    def pull(self, results: list[Expression], above: list[Expression]) -> dict[int, Expression]:
+    def pull(self, results: Sequence[Expression], above: Sequence[Expression]) -> dict[int, Expression]:
         """Gradients of ``sum(above * results)`` in all leaves that they depend on, by index (reverse mode)."""
         gradients: dict[int, Expression] = {}
 

@@ -13,7 +13,6 @@ from dpcontrol import tree
 from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.native import in_threads
 from dpcontrol.kernels.scalar.source import Loops
-from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 PER_UPDATE = 10
@@ -110,22 +109,15 @@ class ScalarKernel(Kernel):
         scenarios = len(leaves[0])
         sequences = tree.split_tensors(inputs)[0]
         acting = _flat(sequences, 2) if sequences else leaves[0].new_zeros(1, scenarios, 1)
-        captured = self.loops.program.captured
-        if any(leaf.requires_grad for leaf in captured):
-            raise UsageError(
-                "a step in loops of its own uses a tensor that now requires a gradient but is no argument of the step, "
-                "and would silently get none: pass it through parameters or scenarios."
-            )
         constants = tree.split_tensors(coefficients)[0]
-        behind = [leaf.detach().to(leaves[0].dtype).reshape(-1) for leaf in captured]
         if not any(map(_own, constants, self.axes)):
-            shared = [*(leaf.reshape(-1) for leaf in constants), *behind] or [leaves[0].new_zeros(1)]
+            shared = [leaf.reshape(-1) for leaf in constants] or [leaves[0].new_zeros(1)]
             return acting, torch.cat(shared).expand(scenarios, -1).contiguous()
         rows = [
             leaf.reshape(scenarios if _own(leaf, axes) else 1, -1).expand(scenarios, -1)
             for leaf, axes in zip(constants, self.axes, strict=True)
         ]
-        return acting, torch.cat([*rows, *(leaf.expand(scenarios, -1) for leaf in behind)], 1)
+        return acting, torch.cat(rows, 1)
 
     def _like(self, of_given: Tensor, constants: list[Tensor]) -> list[Tensor]:
         """Gradients of the coefficients from those of each scenario."""

@@ -16,23 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dpcontrol.caching import cache_folder
 from dpcontrol.kernels.scalar.expressions import Book, Expression, Node
 from dpcontrol.kernels.scalar.operations import OPERATIONS
 from dpcontrol.kernels.scalar.tracing import Program
+from dpcontrol.results import UsageError
 
 LEAVES = {
     "x": "before[s, {0}]",
     "u": "inputs[k, s, {0}]",
     "p": "given[s, {0}]",
+    "w": "constants[{0}]",
     "t": "(first + j) * dt",
-    "d": "carried[s, {0}] + above[j, s, {0}]",
+    "d": "x{0} + above[j, s, {0}]",
 }
 """Where the numbers of a program are found in its loops."""
 
-GRADIENTS = {"x": "carried[s, {0}] =", "u": "of_inputs[k, s, {0}] +=", "p": "of_given[s, {0}] +="}
-"""Where their gradients go."""
+GRADIENTS = {"x": "x{0} =", "u": "of_inputs[k, s, {0}] +=", "p": "p{0} +="}
+"""Where their gradients go: into sums of one scenario, and from there into arrays."""
 
 PLAIN = {0.0, 0.5, 1.0, 2.0}
 """Constants that are written as they are."""
@@ -49,14 +52,16 @@ def run(constants, start, inputs, given, clock, states, begin, end):
 """
 
 PULL = """
-def pull(constants, start, states, inputs, given, clock, above, carried, of_inputs, of_given, begin, end):
+def pull(constants, start, states, inputs, given, clock, above, of_state, of_inputs, of_given, begin, end):
     first, held, dt = clock
 {constants}
-    for j in range(len(states) - 1, -1, -1):
-        k = j // held
-        before = start if j == 0 else states[j - 1]
-        for s in range(begin, end):
+    for s in range(begin, end):
+{zeros}
+        for j in range(len(states) - 1, -1, -1):
+            k = j // held
+            before = start if j == 0 else states[j - 1]
 {lines}
+{ends}
 """
 
 
@@ -67,18 +72,34 @@ class Loops:
     program: Program
 
     @functools.cached_property
-    def run(self) -> Callable[..., Any]:
+    def run(self) -> Loop:
         """``run(start, inputs, given, clock, states, begin, end)`` writes the states behind all steps."""
-        return _bound(*run_source(self.program))
+        source, constants = run_source(self.program)
+        return Loop(compiled(source), np.array([*constants, 0.0]), self.program.captured)
 
     @functools.cached_property
-    def pull(self) -> Callable[..., Any]:
-        """The way back: cotangents come and go in ``carried``; it adds to ``of_inputs`` and ``of_given``."""
-        return _bound(*pull_source(self.program))
+    def pull(self) -> Loop:
+        """The way back: writes ``of_state`` and ``of_given``, and adds to ``of_inputs``."""
+        source, constants = pull_source(self.program)
+        return Loop(compiled(source), np.array([*constants, 0.0]), self.program.captured)
 
 
-def _bound(source: str, constants: list[float]) -> Callable[..., Any]:
-    return functools.partial(compiled(source), np.array([*constants, 0.0]))
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop with its constants, before them the tensors that its step captured, looked up at every call."""
+
+    function: Callable[..., Any]
+    constants: Any
+    captured: tuple[Tensor, ...]
+
+    def __call__(self, *arguments: Any) -> None:
+        if any(leaf.requires_grad for leaf in self.captured):
+            raise UsageError(
+                "a step in loops of its own uses a tensor that now requires a gradient but is no argument of the step, "
+                "and would silently get none: pass it through parameters or scenarios."
+            )
+        captured = [leaf.reshape(-1).double().numpy() for leaf in self.captured]
+        self.function(np.concatenate([*captured, self.constants]) if captured else self.constants, *arguments)
 
 
 def function(source: str, file: str = "<a step in scalars>") -> Callable[..., Any]:
@@ -120,7 +141,7 @@ def _kept(source: str) -> Path | None:
 
 def run_source(program: Program) -> tuple[str, list[float]]:
     """The loop of a run, as source, and its constants."""
-    text = Text()
+    text = Text(program)
     text.compute(program.book, program.results)
     for i, result in enumerate(program.results):
         text.lines.append(f"states[j, s, {i}] = {text.written(result)}")
@@ -129,25 +150,25 @@ def run_source(program: Program) -> tuple[str, list[float]]:
 
 def pull_source(program: Program) -> tuple[str, list[float]]:
     """The loop back, as source, and its constants: a step is computed again where its derivative needs it."""
-    book, text = program.book, Text()
-    above: list[Expression] = [book.leaf("d", i) for i in range(len(program.results))]
-    of_leaf = book.pull(program.results, above)
-    gradients = {
-        node.args: of_leaf[node.index]
-        for node in book.nodes
-        if node.op == "leaf" and node.args[0] in GRADIENTS and node.index in of_leaf
-    }
-    unseen = {("x", i): 0.0 for i in range(len(above))}
-    text.compute(book, gradients.values())
-    for (kind, place), gradient in {**unseen, **gradients}.items():
+    text, size = Text(program), len(program.results)
+    unseen = {("x", i): 0.0 for i in range(size)}
+    text.compute(program.book, program.gradients.values())
+    for (kind, place), gradient in {**unseen, **program.gradients}.items():
         text.lines.append(f"{GRADIENTS[kind].format(place)} {text.written(gradient)}")
-    return text.filled(PULL)
+    sums = [("x", "of_state", i) for i in range(size)]
+    sums += [("p", "of_given", place) for kind, place in program.gradients if kind == "p"]
+    return text.filled(
+        PULL,
+        zeros=[f"{kind}{place} = 0.0" for kind, _, place in sums],
+        ends=[f"{array}[s, {place}] = {kind}{place}" for kind, array, place in sums],
+    )
 
 
 class Text:
     """The body of a loop, one expression a line, with names for expressions and constants in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
+        self.first = sum(leaf.numel() for leaf in program.captured)
         self.lines: list[str] = []
         self.names: dict[int, str] = {}
         self.constants: dict[float, str] = {}
@@ -175,8 +196,11 @@ class Text:
             return "math.nan"
         return self.constants.setdefault(number, f"c{len(self.constants)}")
 
-    def filled(self, template: str) -> tuple[str, list[float]]:
+    def filled(self, template: str, **around: list[str]) -> tuple[str, list[float]]:
         """The source around the lines, and the values of its constants."""
-        named = [f"    {name} = constants[{i}]" for i, name in enumerate(self.constants.values())]
-        lines = [" " * 12 + line for line in self.lines]
-        return template.format(constants="\n".join(named), lines="\n".join(lines)), list(self.constants)
+        named = [f"{name} = constants[{i}]" for i, name in enumerate(self.constants.values(), self.first)]
+        parts = {"constants": (4, named), "lines": (12, self.lines), **{k: (8, v) for k, v in around.items()}}
+        filled = {
+            name: "\n".join(" " * indent + line for line in lines) for name, (indent, lines) in parts.items()
+        }
+        return template.format(**filled), list(self.constants)

@@ -22,7 +22,8 @@ from dpcontrol.tree import Tree
 
 StepFunction = Callable[[Tree, Tree, Tree, Any], Tree]
 LARGEST_STATE = 64
-MOST_OPERATIONS = 1500
+MOST_OPERATIONS = 1000
+"""In the loop back: with those, compiling it takes some five seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ class Example:
 class Program:
     """One scenario's step in scalar expressions.
 
-    Leaves are ``("x", i)``, ``("u", j)``, ``("p", l)`` and ``("t", 0)``: the numbers of the state, of the row of
-    inputs, of the coefficients with the ``captured`` tensors behind them, and time; ``results`` is the next state.
+    Leaves are ``("x", i)``, ``("u", j)``, ``("p", l)``, ``("w", m)`` and ``("t", 0)``: the numbers of the state, of the
+    row of inputs, of the coefficients, of ``captured`` tensors, and time; ``results`` is the next state.
+    ``gradients`` are those of ``sum(d_i results_i)`` in the leaves ``x``, ``u`` and ``p``, with leaves ``("d", i)``.
     ``calls`` is the number of torch's operations in the step.
     """
 
     book: Book
     results: list[Expression]
+    gradients: dict[tuple[str, int], Expression]
     captured: tuple[Tensor, ...]
     calls: int
 
@@ -68,7 +71,7 @@ def traced(step: StepFunction, example: Example) -> Program:
     # a number of rows by which coefficients of another length cannot be taken for those of scenarios
     rows = 3 if example.scenarios == 2 else 2
     book = Book(OPERATIONS)
-    watching = Watching(book, sum(map(_count, example.coefficients, example.own)))
+    watching = Watching(book)
     arguments = [
         *_known(book, "x", example.state, [True] * len(example.state), rows),
         *_known(book, "u", example.row, [True] * len(example.row), rows),
@@ -88,12 +91,18 @@ def traced(step: StepFunction, example: Example) -> Program:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise Unsupported(f"it fails with {type(error).__name__}: {said[:160]}") from error
     results = _results(after, like_state(arguments[:a]))
-    needed = book.needed(results)
-    if any(node.op == "leaf" and node.args[0] == "other" for node in needed):
+    if any(node.op == "leaf" and node.args[0] == "other" for node in book.needed(results)):
         raise Unsupported("a scenario whose step looks at another scenario")
-    if len(needed) > MOST_OPERATIONS:
-        raise Unsupported(f"{len(needed)} operations, more than {MOST_OPERATIONS}")
-    return Program(book, results, tuple(watching.captured), watching.calls)
+    of_leaf = book.pull(results, [book.leaf("d", i) for i in range(len(results))])
+    gradients = {
+        node.args: of_leaf[node.index]
+        for node in book.nodes
+        if node.op == "leaf" and node.args[0] in ("x", "u", "p") and node.index in of_leaf
+    }
+    count = len(book.needed(gradients.values()))
+    if count > MOST_OPERATIONS:
+        raise Unsupported(f"{count} operations on the way back, more than {MOST_OPERATIONS}")
+    return Program(book, results, gradients, tuple(watching.captured), watching.calls)
 
 
 class Known(Tensor):
@@ -121,9 +130,9 @@ class Known(Tensor):
 class Watching(TorchDispatchMode):
     """Does what torch's operations do to expressions as well; what is not known came in by the back door."""
 
-    def __init__(self, book: Book, place: int) -> None:
+    def __init__(self, book: Book) -> None:
         super().__init__()
-        self.functions, self.book, self.place = table(book), book, place
+        self.functions, self.book = table(book), book
         self.captured: dict[Tensor, Array] = {}
         self.calls = 0
 
@@ -170,8 +179,8 @@ class Watching(TorchDispatchMode):
         if not leaf.is_floating_point():  # an index, a mask
             return self._constant(leaf)
         if leaf not in self.captured:
-            count = self.place + sum(one.numel() for one in self.captured)
-            given = [self.book.leaf("p", count + i) for i in range(leaf.numel())]
+            count = sum(one.numel() for one in self.captured)
+            given = [self.book.leaf("w", count + i) for i in range(leaf.numel())]
             self.captured[leaf] = array(given).reshape(leaf.shape)
         return self.captured[leaf]
 
