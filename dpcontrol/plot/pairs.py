@@ -26,7 +26,8 @@ def pairs_figure(marginals: Sequence[Marginal], divergent: np.ndarray | None, he
     values = np.stack([m.values.ravel() for m in marginals])
     bad = np.zeros(values.shape[1], bool) if divergent is None else divergent.ravel()
     kept = np.unique(np.linspace(0, values.shape[1] - 1, SHOWN).round().astype(int))
-    correlation = np.atleast_2d(np.corrcoef(values))
+    with np.errstate(invalid="ignore", divide="ignore"):  # of what never moved there is none
+        correlation = np.atleast_2d(np.corrcoef(values))
     with styled():
         size = max(1.35, min(2.3, 11.0 / count))
         figure, body = framed(head, size * count + 0.6, size * count + 0.4)
@@ -85,12 +86,12 @@ def _diagonal(axes: Any, values: np.ndarray, marginal: Marginal) -> None:
 
 def _correlation(axes: Any, value: float) -> None:
     axes.set_axis_off()
-    size = 9 + 6 * abs(value)
+    size = 9 + 6 * (abs(value) if value == value else 0.0)
     colour = INK if abs(value) > 0.3 else MUTED
     axes.text(
         0.5,
         0.5,
-        f"{value:+.2f}",
+        f"{value:+.2f}" if value == value else "–",
         transform=axes.transAxes,
         ha="center",
         va="center",

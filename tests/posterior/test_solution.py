@@ -153,3 +153,11 @@ def test_densities_are_reflected_at_bounds_only():
     assert found[points < low].max() == 0.0
     assert found.sum() * (points[1] - points[0]) == pytest.approx(1.0, abs=0.01)
     assert found[np.argmin(np.abs(points - 0.01))] == pytest.approx(math.sqrt(2 / math.pi), rel=0.1)
+
+
+def test_chains_that_never_moved_are_drawn_with_their_warning():
+    problem = line()
+    posterior = Posterior(problem, Draws(np.full((4, 120, 3), 0.1), np.zeros((4, 120))))
+    for figure in posterior.figures().values():
+        figure.canvas.draw()
+        assert "never moved" in texts(figure)
