@@ -22,7 +22,7 @@ DENSE_BYTES = 2**29  # Jacobians of all instances together; beyond, only product
 
 @dataclass(frozen=True)
 class Source(abc.ABC):
-    """A loss of each instance of a meter.
+    """A loss of each instance of a meter. Its linear algebra is done on the CPU, wherever the system runs.
 
     Args:
         meter: where everything is asked.

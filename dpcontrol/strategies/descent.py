@@ -90,8 +90,8 @@ def descend(source: Source, start: Tensor, rules: Rules, kept: Mapping[str, Any]
 
 
 def _begin(source: Source, start: Tensor, rules: Rules) -> State:
-    which = torch.arange(len(start), device=start.device)
-    y = start.double() / source.scale
+    which = torch.arange(len(start))
+    y = start.cpu().double() / source.scale
     y = torch.minimum(torch.maximum(y, source.box(which)[0]), source.box(which)[1])
     loss, known = source.losses(y, which)
     model = source.model(y, which, known)

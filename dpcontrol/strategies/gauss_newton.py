@@ -95,7 +95,7 @@ class GaussNewton(Strategy):
 
 def squares_or_density(meter: Meter, dense: int, products: int, *, jacobian: bool = False) -> Source:
     """What a problem's loss is made of, in units of its unknown's magnitudes and within its bounds."""
-    scale = meter.magnitudes().double()
+    scale = meter.magnitudes().cpu().double()
     scale = torch.where(scale > 0, scale, 1.0)
     pair = meter.limits()
     endless = torch.full_like(scale, torch.inf)

@@ -133,7 +133,8 @@ class LowRank(Guide):
 
     In all others they are those of ``S``, the diagonal of ``size``; for white numbers that is the prior's. Data that
     inform few directions leave a posterior of this shape, which a sum of a diagonal and a low-rank covariance is not:
-    data make variances smaller. What a step adds beyond ``k`` directions is left out, the smallest changes first.
+    data make variances smaller. A step sees the span of ``V`` and the gradients, and what it adds beyond ``k``
+    directions is left out, the smallest changes first.
 
     Args:
         size: ``(d,)``.
@@ -155,8 +156,8 @@ class LowRank(Guide):
         return self.size.log().sum() + torch.log1p(self.f).sum()
 
     def spread(self, u: Tensor, eps: Tensor, rate: float) -> LowRank:
-        # the symmetric part of the mean of u eps^T lives in the span of the rows of both
-        basis = torch.linalg.qr(torch.cat([u, eps]).T).Q
+        # the gradients span what is to be changed; what the noise has outside of it and of V would only be noise
+        basis = torch.linalg.qr(torch.cat([self.V, u.T], 1)).Q
         product = (basis.T @ u.T) @ (eps @ basis) / len(u)
         g, W = torch.linalg.eigh(0.5 * (product + product.T))
         change = torch.expm1((rate * g).clamp(-LARGEST, LARGEST))

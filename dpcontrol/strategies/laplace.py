@@ -127,16 +127,16 @@ class Laplace(Strategy):
     ) -> tuple[Normal, dict[str, Any]]:
         """The approximation, and what there is to note of it."""
         kind, d = self._kind(meter), meter.dimension
-        at = mode[0].double()
+        at = mode[0].cpu().double()
 
         def product(rows: Tensor) -> Tensor:
             parts = [density_hessian_products(meter, mode, some.to(mode)) for some in rows.split(BATCH)]
-            return torch.cat(parts).double()
+            return torch.cat(parts).cpu().double()
 
         if kind == "low_rank":
-            V, c = low_rank_eigenpairs(lambda rows: product(rows) - rows.to(at), d, self.tolerance, generator)
+            V, c = low_rank_eigenpairs(lambda rows: product(rows) - rows, d, self.tolerance, generator)
             words = f"{len(c)} of {d} directions informed by the data"
-            return Normal.of_update(at, V.to(at), c.to(at)), {
+            return Normal.of_update(at, V, c), {
                 "method": "Laplace",
                 "expansion": words,
                 "eigenvalues": c.tolist(),
@@ -144,8 +144,8 @@ class Laplace(Strategy):
         if kind == "exact":
             H = product(torch.eye(d, dtype=torch.float64))
         else:
-            J = meter.fisher_roots(mode).double()
-            H = J.T @ J + meter.prior_hessian(mode).double()
+            J = meter.fisher_roots(mode).cpu().double()
+            H = J.T @ J + meter.prior_hessian(mode).cpu().double()
         normal = Normal.of_hessian(at, 0.5 * (H + H.T))
         words = "exact Hessian" if kind == "exact" else "Gauss-Newton Hessian"
         return normal, {"method": "Laplace", "expansion": words}

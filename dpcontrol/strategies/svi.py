@@ -50,8 +50,8 @@ class SVI(Strategy):
     and fit (effective sample size, Pareto k), which the verdict reports. The bound itself is in the notes.
 
     The step is our own and not Pyro's: its random numbers come from the run's generator and its state can be stored, so
-    that a run resumes to the bit; all particles are one batch that the meter pays for; and it costs a fraction of a
-    millisecond. Pyro's guides fit the same problems through ``pyro_model(problem)``.
+    that a run resumes to the bit; all particles are one batch that the meter pays for; the natural gradient needs no
+    tuning; and beyond the gradients an iteration costs a third of Pyro's (``tests/benchmarks/svi_overhead.py``). Pyro's guides fit the same problems through ``pyro_model(problem)``.
 
     Args:
         guide: ``"mean_field"`` (independent numbers: sds too small where the posterior is correlated), ``"low_rank"``
@@ -62,7 +62,7 @@ class SVI(Strategy):
         iterations: at most; ``None`` goes on until the budget is spent, and up to 5000 without one.
         tolerance: of the bound, in nats.
         halvings: of the rate, at least.
-        start: ``"laplace"``, or ``"prior"``, the problem's start.
+        start: ``"laplace"``, or ``"prior"``, the problem's start, which is for few unknowns.
         spread: first standard deviations from there, in units of the unknown's magnitudes (of the prior's, for white
             numbers).
         draws: from the fitted distribution.
@@ -180,12 +180,14 @@ class SVI(Strategy):
             return
         fit.note(bound, self.tolerance, self.halvings)
         if float(good.double().mean()) < CROWDED:
-            fit.guide = guide.scaled(0.7)
+            fit.guide, fit.taken_back = guide.scaled(0.7), fit.taken_back + 1
             return
         u, eps = (guide.pull(gradient) + eps)[good], eps[good]
         shift = u.mean(0)
         # a sample covariance of few draws has eigenvalues up to this
-        crowded = 1.0 if fit.kind == "mean_field" else (1 + math.sqrt(fit.directions / len(eps))) ** 2
+        crowded = (
+            1.0 if fit.kind == "mean_field" else (1 + math.sqrt(fit.directions(len(eps)) / len(eps))) ** 2
+        )
         rate = fit.rate * fit.damping
         fit.before = guide
         fit.guide = guide.shifted(rate * shift).spread(u - shift, eps, rate / crowded)
@@ -262,10 +264,10 @@ class Fit:
         """The guide's kind."""
         return next(name for name, cls in KINDS.items() if cls is type(self.guide))
 
-    @property
-    def directions(self) -> int:
-        """In how many directions correlations are fitted."""
-        return self.guide.V.shape[1] if isinstance(self.guide, LowRank) else len(self.guide.mean)
+    def directions(self, particles: int) -> int:
+        """In how many directions a step changes correlations."""
+        own = self.guide.V.shape[1] + particles if isinstance(self.guide, LowRank) else len(self.guide.mean)
+        return min(own, len(self.guide.mean))
 
     def note(self, bound: float, tolerance: float, halvings: int) -> None:
         """Take note of an iteration's bound; halve the rate where the last window is no better than the one before."""

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import LogNormal, MultivariateNormal, Normal
 
-from dpcontrol.problem import Gaussian, Problem, inference_problem, observe
+from dpcontrol.problem import Gaussian, GaussianField, Problem, inference_problem, observe
 
 F64 = torch.float64
 FALSE_ALARM = 1e-4  # of each statistical test on draws
@@ -111,6 +111,33 @@ def squared(start: float = 0.0, data: float = 4.0) -> Problem:
         prior={"theta": Normal(*torch.tensor([0.0, 2.0], dtype=F64))},
         start={"theta": torch.tensor(start, dtype=F64)},
         name="squared",
+    )
+
+
+def field(cells: int) -> Problem:
+    """Which field was there at the start of a bistable diffusion? Twelve sensors see its end."""
+    steps, sensors = 6, 12
+    x = (torch.arange(cells, dtype=F64) + 0.5) / cells
+    k = 2 * torch.pi * torch.fft.rfftfreq(cells, 1 / cells).to(F64)
+    decay = torch.exp(-0.002 * k.square() / steps)
+
+    def step(state: Tensor, control: None) -> Tensor:
+        diffused = torch.fft.irfft(torch.fft.rfft(state) * decay, n=cells)
+        return diffused + 0.03 * (diffused - diffused**3)
+
+    places = (torch.arange(sensors, dtype=F64) + 0.5) / sensors
+    away = torch.remainder(places[:, None] - x + 0.5, 1.0) - 0.5
+    weights = torch.exp(-0.5 * (away / 0.02).square())
+    weights = weights / weights.sum(1, keepdim=True)
+    end = torch.sin(2 * torch.pi * places) + 0.6 * torch.cos(6 * torch.pi * places)
+    return inference_problem(
+        step,
+        data=0.8 * end[None, None],
+        observation=observe(lambda state: state @ weights.T, noise=Gaussian(0.05), steps=[steps]),
+        initial_state=torch.zeros(1, cells, dtype=F64),
+        horizon=steps,
+        prior={"initial_state": GaussianField(cells, 1.0, length_scale=0.15)},
+        name="field",
     )
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from posterior_cases import F64, FALSE_ALARM, Linear, growth, squared, surprises
+from posterior_cases import F64, FALSE_ALARM, Linear, field, growth, squared, surprises
 from strategy_cases import interrupted_and_resumed
 from torch.distributions import FisherSnedecor
 
@@ -158,6 +158,24 @@ def test_the_number_of_products_depends_on_the_data_and_not_on_the_unknowns():
         z = found / np.sqrt(covariance.diagonal().numpy() / 200)
         assert np.abs(z).max() < 4.9  # 1e-4 / 160, two-sided
     assert counts[1] < 1.5 * counts[0]
+
+
+def test_the_cost_of_a_field_does_not_depend_on_its_mesh():
+    found = {}
+    for cells in (64, 512):
+        problem = field(cells)
+        mode = run(problem, GaussNewton())
+        solution = run(problem, Laplace(hessian="low_rank", draws=100))
+        drawn = solution.posterior.values["initial_state"][0].reshape(100, cells)
+        places = drawn.reshape(100, 64, -1).mean(2)
+        found[cells] = (mode.counts.gradients, solution.counts.gradients, places.mean(0), places.std(0))
+        assert 12 <= len(solution.draws.notes["eigenvalues"]) < 20
+        assert mode.status.kind == solution.status.kind == "converged"
+    for k in (0, 1):
+        assert found[512][k] < 1.4 * found[64][k]
+    # the same posterior, to what 100 draws of each tell
+    sd = np.maximum(found[64][3], found[512][3])
+    assert np.abs(found[64][2] - found[512][2]).max() < 5 * 1.5 * sd.max() * math.sqrt(2 / 100)
 
 
 def test_the_mode_is_that_of_the_free_numbers():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from posterior_cases import F64, FALSE_ALARM, Linear, grid_moments, growth, surprises
+from posterior_cases import F64, FALSE_ALARM, Linear, field, grid_moments, growth, surprises
 from strategy_cases import interrupted_and_resumed
 from torch.distributions import MultivariateNormal
 
@@ -65,21 +65,16 @@ def test_a_guide_is_one_normal_distribution(kind):
 def test_a_step_is_the_exponential_of_its_gradient(kind):
     guide, generator = moved(kind)
     eps, u = torch.randn(2, 2, 5, generator=generator, dtype=F64)
+    if kind == "low_rank":  # with room for every direction
+        filler = torch.linalg.qr(torch.cat([guide.V, torch.eye(5, dtype=F64)], 1)).Q[:, 3:5]
+        V = torch.cat([guide.V, filler], 1)
+        guide = type(guide)(guide.mean, guide.size, V, torch.cat([guide.f, torch.zeros(2, dtype=F64)]))
     A = 0.3 * u.T @ eps / 2
     G = torch.diag(A.diagonal()) if kind == "mean_field" else 0.5 * (A + A.T)
     c, Q = torch.linalg.eigh(G)
     R = guide.push(torch.eye(5, dtype=F64)).T
     wanted = R @ (Q * c.clamp(-1, 1).exp()) @ Q.T @ R.T
-    wider = guide if kind != "low_rank" else first_guide(kind, guide.mean, guide.size, 5)
-    if kind == "low_rank":  # with room for every direction
-        filler = torch.linalg.qr(torch.cat([guide.V, torch.eye(5, dtype=F64)], 1)).Q[:, 3:5]
-        wider = type(guide)(
-            guide.mean,
-            guide.size,
-            torch.cat([guide.V, filler], 1),
-            torch.cat([guide.f, torch.zeros(2, dtype=F64)]),
-        )
-    after = wider.spread(u, eps, 0.3)
+    after = guide.spread(u, eps, 0.3)
     found = after.push(torch.eye(5, dtype=F64))
     torch.testing.assert_close(found.T @ found, wanted, rtol=1e-9, atol=1e-9)
 
@@ -154,6 +149,12 @@ def test_few_directions_are_enough_for_many_unknowns():
     z = (theta(solution).mean(0) - mean.numpy()) / np.sqrt(covariance.diagonal().numpy() / 400)
     assert np.abs(z).max() < 5.0
     assert solution.draws.notes["elbo"] == pytest.approx(log_evidence(case), abs=0.2)
+
+
+def test_a_fit_of_a_field_is_near_its_posterior():
+    solution = run(field(256), SVI(draws=200), seed=1)
+    assert solution.status.kind == "converged"
+    assert solution.draws.notes["weights_ess"] > 150
 
 
 def edge(at):
