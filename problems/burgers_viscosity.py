@@ -153,7 +153,7 @@ class Flow:
             start.set(title=f"{label}: viscosity {nu:.4f}, true {VISCOSITY}", xlabel="x", ylabel="u(x, 0)")
             start.legend(fontsize=9)
             image = flow.imshow(
-                states, origin="lower", extent=(0, 1, 0, DT * HORIZON), aspect="auto", cmap="RdBu_r"
+                states.numpy(), origin="lower", extent=(0, 1, 0, DT * HORIZON), aspect="auto", cmap="RdBu_r"
             )
             figure.colorbar(image, ax=flow, label="u")
             for k in STEPS:

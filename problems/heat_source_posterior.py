@@ -168,7 +168,10 @@ class Plate:
         for axes, (label, solution) in zip(panels, solutions.items(), strict=True):
             states = solution.trajectory().states
             image = axes.imshow(
-                states["temperature"][-1, 0].T.cpu(), origin="lower", extent=(0, 1, 0, 1), cmap="inferno"
+                states["temperature"][-1, 0].T.cpu().numpy(),
+                origin="lower",
+                extent=(0, 1, 0, 1),
+                cmap="inferno",
             )
             figure.colorbar(image, ax=axes, shrink=0.85, label="temperature at the end")
             axes.plot(*self.sensors.T, "o", ms=6, mfc="white", mec="0.4", label="thermometers")

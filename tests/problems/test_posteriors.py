@@ -57,6 +57,21 @@ def test_laplace_is_exact_where_the_posterior_is_normal():
         assert float(np.abs(np.log(sds[name] / sd)).max()) < FAR / np.sqrt(2 * effective)
 
 
+@pytest.mark.parametrize(
+    "name", ["hare_lynx", "linear_gaussian", "gas_oil", "burgers_viscosity", "heat_source_posterior"]
+)
+def test_problems_draw_their_figures(name):
+    from matplotlib.figure import Figure
+
+    problem = catalogue.find(name).build(size="small")
+    solution = dp.solve(problem, "lbfgs", budget=dp.Budget(gradients=2))
+    for draw in problem.plots.values():
+        figure = Figure(layout="constrained")
+        draw(figure, {"one": solution, "another": solution})
+        figure.canvas.draw()
+        assert len(figure.axes) >= 2
+
+
 @pytest.mark.slow
 def test_nuts_agrees_with_the_smoother():
     posterior = solved("linear_gaussian", "nuts", draws=1000, warmup=300)
