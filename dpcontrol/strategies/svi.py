@@ -51,7 +51,8 @@ class SVI(Strategy):
 
     The step is our own and not Pyro's: its random numbers come from the run's generator and its state can be stored, so
     that a run resumes to the bit; all particles are one batch that the meter pays for; the natural gradient needs no
-    tuning; and beyond the gradients an iteration costs a third of Pyro's (``tests/benchmarks/svi_overhead.py``). Pyro's guides fit the same problems through ``pyro_model(problem)``.
+    tuning; and beyond the gradients an iteration costs a third of Pyro's (``tests/benchmarks/svi_overhead.py``).
+    Pyro's guides fit the same problems through ``pyro_model(problem)``.
 
     Args:
         guide: ``"mean_field"`` (independent numbers: sds too small where the posterior is correlated), ``"low_rank"``
