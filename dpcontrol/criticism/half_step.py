@@ -100,15 +100,15 @@ class HalfStep:
     @property
     def verdict(self) -> str:
         """One paragraph."""
-        if self.how == "weights":
-            told = f"by weighting {counted(self.draws, 'draw')} anew (Pareto k {number(self.pareto, 2)})"
-        else:
-            told = (
-                f"by sampling again with {self.how} (weights would not do, Pareto k {number(self.pareto, 2)})"
-            )
+        k = number(self.pareto, 2)
+        told = (
+            f"by weighting {counted(self.draws, 'draw')} anew, Pareto k {k}"
+            if self.how == "weights"
+            else f"by sampling again with {self.how}; Pareto k of weights {k}"
+        )
         failed = f" {counted(self.failures, 'draw')} failed at half the step." if self.failures else ""
         worst = self.changes[0]
-        figures = f"most: {_signed(worst.shift, worst.shift_error)} sd in the mean of {worst.name}; {told}"
+        figures = f"most: {_in_words(worst)}; {told}"
         dt = number(self.dt)
         order = "The whole error of the step is twice that for a scheme of first order, a third more for one of second."
         if any(each.large for each in self.changes):
@@ -179,11 +179,16 @@ def posterior_at_half_step(
     whole = dataclasses.replace(problem, joint=True)
     free = thinned(solution.draws.free, draws)
     log_weights = log_densities(half, free) - log_densities(whole, free)
-    failures = int(np.isneginf(log_weights).sum())
-    usable = np.isfinite(log_weights).any()
-    pareto = pareto_shape(log_weights[np.isfinite(log_weights)]) if usable else math.inf
+    usable = np.isfinite(log_weights)
+    failures = int((~usable).sum())
+    if failures == usable.size:
+        raise UsageError(
+            f"every draw of the posterior fails at half the time step of {problem.name}: check the problem that "
+            "at_half_step makes of it with stress_test."
+        )
+    pareto = pareto_shape(log_weights[usable])
     if again is False or (again is None and pareto < FINITE):
-        how, changes = "weights", weighted(whole, free, log_weights)
+        how, changes = "weights", weighted(whole, free, np.where(usable, log_weights, -np.inf))
     else:
         chosen = resolve(solution.strategy if strategy is None else strategy, options)
         found = solve(half, chosen, budget=budget, seed=seed, progress=False)
@@ -194,6 +199,12 @@ def posterior_at_half_step(
     changes.sort(key=lambda each: -max(abs(each.shift), abs(each.ratio - 1)))
     count = free.shape[0] * free.shape[1]
     return HalfStep(problem.name, problem.simulator.dt, how, pareto, count, failures, tuple(changes))
+
+
+def _in_words(change: Change) -> str:
+    if abs(change.shift) >= abs(change.ratio - 1):
+        return f"{_signed(change.shift, change.shift_error)} sd in the mean of {change.name}"
+    return f"{_with_error(change.ratio, change.ratio_error)} times the sd of {change.name}"
 
 
 def _signed(value: float, error: float) -> str:
