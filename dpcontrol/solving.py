@@ -122,7 +122,7 @@ class _Line:
 
     def __init__(self, title: str, shown: bool, callback: Callable[[Progress], Any] | None) -> None:
         self._callback = callback
-        shape = "{desc}: {percentage:3.0f}% of the budget |{bar}| {elapsed}{postfix}"
+        shape = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
         self._bar = tqdm(total=1.0, desc=title, disable=not shown, bar_format=shape, leave=False)
 
     def __enter__(self) -> _Line:
