@@ -60,7 +60,8 @@ def sbc(
         problem: posed with a prior; its data only say what was measured where.
         strategy: a name or a Strategy. Chains named without options are short ones (two chains of 250 draws after 200
             of warm-up).
-        simulations: how many; a hundred finds a posterior whose width is wrong by a third.
+        simulations: how many. In ranks of normal posteriors with ten tests, a hundred find a width that is wrong by a
+            factor of two and a mean that is off by 0.7 sd nearly always, two hundred a mean off by half a sd.
         ranked: draws of each posterior that are ranked; ``ranked + 1`` should have many divisors.
         seed: of everything.
         budget: of each run.
