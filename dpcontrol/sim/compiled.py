@@ -29,7 +29,7 @@ class Compiled(Wrapper):
 
     **Small states** (up to 64 numbers for each scenario, on the CPU, with Numba installed): whole runs become one loop
     over steps and scenarios of scalar arithmetic, its adjoint another one (:mod:`dpcontrol.kernels.scalar`). Each takes
-    a second or so to compile (at most some five), once for a machine. Tensors that the step captures are looked up at
+    a second or so to compile (at most some ten), once for a machine. Tensors that the step captures are looked up at
     every run, numbers once. A step goes the other way if it is long, if it is made of other operations than elementwise
     functions, sums, products of small matrices and rearrangements, or if it does not pass the comparison with the eager
     step. The logger ``dpcontrol.kernels.scalar`` says which and why (level ``INFO``), and so does ``traces.reasons``.

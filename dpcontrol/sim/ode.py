@@ -133,8 +133,9 @@ class ODE(Simulator):
         scheme: the table of the scheme.
         fused: whole runs of a :class:`System` on the CPU may go through a loop made from its step
             (:mod:`dpcontrol.kernels.scalar`, needs Numba, a second or two at the first run and at the first gradient);
-            ``False`` for the eager step always. The numbers are the same to rounding. For a function as the system it
-            is switched on by ``compile=True``, see :class:`~dpcontrol.sim.compiled.Compiled`.
+            ``False`` for the eager step always. The numbers are the same to rounding. Plain numbers that a system of
+            your own looks up are taken once: make what changes a parameter. For a function as the system it is switched
+            on by ``compile=True``, see :class:`~dpcontrol.sim.compiled.Compiled`.
 
     Raises:
         UsageError: if ``dt`` is not positive, a symplectic scheme is asked to step a system that is not separable, or,

@@ -22,8 +22,8 @@ from dpcontrol.tree import Tree
 
 StepFunction = Callable[[Tree, Tree, Tree, Any], Tree]
 LARGEST_STATE = 64
-MOST_OPERATIONS = 1000
-"""In the loop back: with those, compiling it takes some five seconds."""
+MOST_OPERATIONS = 1500
+"""In the loop back: with those, compiling it takes up to ten seconds."""
 
 
 @dataclass(frozen=True)
