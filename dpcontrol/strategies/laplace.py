@@ -111,7 +111,7 @@ class Laplace(Strategy):
             notes.update(mode=mode[0].tolist(), sd=normal.sd().tolist())
         sentence = (
             f"a normal distribution about the mode of the free numbers ({found.sentence.rstrip('.')}), "
-            f"{notes['expansion']}; {len(x):,} draws, of which importance weights would leave {100 * share:.0f} %."
+            f"{notes['expansion']}; {len(x):,} draws; reweighted to the posterior they are worth {share * len(x):,.0f}."
         )
         drawn = Draws(x[None], density[None], kind="independent", log_proposal=proposal[None], notes=notes)
         return Outcome(Status(found.kind, sentence), draws=drawn)

@@ -220,7 +220,7 @@ class SVI(Strategy):
         }[ended]
         sentence = (
             f"{words} ({fit.bound:.6g} nats after {fit.iterations:,} iterations, {fit.kind.replace('_', ' ')} guide); "
-            f"{len(x):,} draws, of which importance weights would leave {100 * share:.0f} %."
+            f"{len(x):,} draws; reweighted to the posterior they are worth {share * len(x):,.0f}."
         )
         draws = Draws(x[None], density[None], kind="independent", log_proposal=proposal[None], notes=notes)
         return Outcome(Status(ended, sentence), draws=draws)

@@ -203,7 +203,7 @@ def test_a_skewed_posterior_is_told():
     weights = torch.softmax(weights, 0)
     assert notes["weights_ess"] == pytest.approx(float(1 / weights.square().sum()), rel=1e-9)
     assert 50 < notes["weights_ess"] < 1900
-    assert "importance weights" in solution.status.sentence
+    assert "reweighted to the posterior they are worth" in solution.status.sentence
 
 
 @pytest.mark.parametrize("kind", KINDS)
