@@ -53,7 +53,7 @@ def bent(x):
     return torch.stack([x[:, 0] + 0.4 * x[:, 1].sin(), x[:, 1] + 0.4 * (x[:, 0] * 1.3).cos()], 1)
 
 
-def pendulum(count=3, horizon=12):
+def pendulum(count=3, horizon=6):
     """A nonlinear system whose cost is a sum of squares: instances of different difficulty."""
 
     def step(x, u):
@@ -148,7 +148,7 @@ def gas_oil(substeps):
 
 @pytest.mark.parametrize(
     ("strategy", "substeps", "accuracy"),
-    [(GaussNewton(), 4, 1e-5), (GaussNewton(dense=0), 1, 1e-3)],
+    [(GaussNewton(), 2, 1e-4), pytest.param(GaussNewton(dense=0), 1, 1e-3, marks=pytest.mark.slow)],
     ids=["dense", "products"],
 )
 def test_the_gas_oil_problem_of_cops(strategy, substeps, accuracy):

@@ -152,7 +152,7 @@ def test_few_directions_are_enough_for_many_unknowns():
 
 
 def test_a_fit_of_a_field_is_near_its_posterior():
-    solution = run(field(256), SVI(draws=200), seed=1)
+    solution = run(field(64), SVI(draws=200), seed=1)
     assert solution.status.kind == "converged"
     assert solution.draws.notes["weights_ess"] > 150
 
