@@ -138,7 +138,8 @@ class Population:
             leaf.detach() if dim is None else leaf.detach().select(dim, 0)
             for leaf, dim in zip(tensors, dims, strict=True)
         )
-        return cls(run, (size, len(one[0])), dims, _places(run, one, dims))
+        scenarios = len(one[0]) if one[0].ndim else 0
+        return cls(run, (size, scenarios), dims, _places(run, one, dims, scenarios))
 
     @property
     def foldable(self) -> bool:
@@ -172,13 +173,14 @@ class Population:
         )
 
 
-def _places(run: Run, one: Tensors, dims: tuple[int | None, ...]) -> tuple[Place | None, ...] | None:
+def _places(
+    run: Run, one: Tensors, dims: tuple[int | None, ...], scenarios: int
+) -> tuple[Place | None, ...] | None:
     """The places of all tensors; ``None`` where the kernel cannot run the population. ``one`` are one candidate's."""
     state, _, coefficients = run.trees(one)
-    scenarios, (a, b) = len(one[0]), run.counts
-    if any(len(leaf) != scenarios for leaf in one[:a]):
-        return None
-    if any(leaf.ndim < 2 or leaf.shape[1] != scenarios for leaf in one[a : a + b]):
+    a, b = run.counts
+    rows = [leaf.shape[:1] for leaf in one[:a]] + [leaf.shape[1:2] for leaf in one[a : a + b]]
+    if any(row != (scenarios,) for row in rows):
         return None
     counts = run.kernel.axes_per_scenario(state, coefficients)
     if counts is None:

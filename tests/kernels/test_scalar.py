@@ -445,6 +445,7 @@ def test_other_data_are_left_to_the_eager_step(monkeypatch):
     assert kernel_of(simulator, state[:0]) is None
     assert kernel_of(simulator, state, random(1, 1)) is None  # the eager step broadcasts
     assert "another number of scenarios" in simulator.traces.reasons[-1]
+    assert kernel_of(simulator, state[0, 0]) is None and kernel_of(simulator, state, state[0, 0]) is None
     assert kernel_of(dp.ODE(VanDerPol(), dt=0.1, fused=False), state) is None
     assert rollout(simulator, state[:0], length=3).states.shape == (4, 0, 2)
     wide = LinearSystem(torch.eye(65), torch.ones(65, 1))

@@ -57,13 +57,14 @@ def scalar_kernel(
     """The kernel of ``step(state, (control, noise), coefficients, t)`` for data like these (one step's).
 
     Args:
-        own: whether a coefficient is known to have a row for each scenario. Others of that length are tried as shared,
-            with which a step of so many scenarios as theirs would not go wrong, then as theirs.
+        own: whether a coefficient is known to have a row for each scenario. Others of that length are taken as shared
+            first: a step that takes them for rows fails then, as it is traced with another number of scenarios.
     """
-    count = len(tree.leaves(state)[0])
+    first = tree.leaves(state)[0]
+    count = len(first) if first.ndim else 0
     key = (
-        _signature(state, lambda leaf: len(leaf) == count),
-        _signature(row, lambda leaf: len(leaf) == count),
+        _signature(state, lambda leaf: leaf.shape[:1] == (count,)),
+        _signature(row, lambda leaf: leaf.shape[:1] == (count,)),
         _signature(coefficients, lambda leaf: _kind(leaf, own(leaf), count)),
     )
     try:
@@ -125,7 +126,7 @@ def _found(
     flat, build = zip(*map(tree.split_tensors, trees), strict=True)
     count = len(flat[0][0])
     kinds = [_kind(leaf, own(leaf), count) for leaf in flat[2]]
-    if ODD in kinds or any(len(leaf) != count for part in flat[:2] for leaf in part):
+    if ODD in kinds or any(leaf.shape[:1] != (count,) for part in flat[:2] for leaf in part):
         return "data of another number of scenarios than there are"
     state, row, coefficients = ([_example(leaf) for leaf in part] for part in flat)
     reason = ""
