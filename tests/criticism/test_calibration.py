@@ -162,7 +162,8 @@ def test_named_chains_are_short_unless_options_are_given(monkeypatch):
 
 
 @pytest.mark.slow
-def test_nuts_is_calibrated():
-    found = sbc(line(), "nuts", simulations=100, progress=False)
+@pytest.mark.parametrize("strategy", ["nuts", "laplace"])  # which is exact where everything is linear and normal
+def test_strategies_are_calibrated(strategy):
+    found = sbc(line(), strategy, simulations=100, progress=False)
     print(found)
     assert found.passed
