@@ -81,6 +81,9 @@ class GaussNewton(Strategy):
     def stores_state(self) -> bool:
         return True
 
+    def load(self) -> None:
+        load_forward_mode()
+
     def pose(self, problem: Problem) -> Problem:
         return problem if View.RESIDUALS in problem.offers else replace(problem, joint=True)
 
@@ -91,6 +94,12 @@ class GaussNewton(Strategy):
         source = squares_or_density(meter, self.dense, self.products)
         kept: Any = meter.resumed()
         return summary(descend(source, meter.start(), rules, kept).ended())
+
+
+def load_forward_mode() -> None:
+    """Let torch import what its first forward-mode derivative of a product needs, which takes seconds."""
+    one = torch.ones(1)
+    torch.func.vmap(lambda t: torch.func.jvp(lambda x: 1.0 + x * x, (one,), (t,))[1])(one[None])
 
 
 def squares_or_density(meter: Meter, dense: int, products: int, *, jacobian: bool = False) -> Source:

@@ -15,7 +15,7 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.results import FAILED, Status
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import one_of, positive, whole
-from dpcontrol.strategies.gauss_newton import find_mode
+from dpcontrol.strategies.gauss_newton import find_mode, load_forward_mode
 from dpcontrol.strategies.gaussian import (
     BATCH,
     NOWHERE,
@@ -88,6 +88,9 @@ class Laplace(Strategy):
     @property
     def stores_state(self) -> bool:
         return True
+
+    def load(self) -> None:
+        load_forward_mode()
 
     def pose(self, problem: Problem) -> Problem:
         return problem if problem.prior is None else replace(problem, joint=True)

@@ -16,7 +16,7 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.results import Status
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
-from dpcontrol.strategies.gauss_newton import find_mode
+from dpcontrol.strategies.gauss_newton import find_mode, load_forward_mode
 from dpcontrol.strategies.gaussian import NOWHERE, NothingPossible, effective_share, possible_draws
 from dpcontrol.strategies.guides import KINDS, Guide, LowRank, first_guide, guide_of_information
 
@@ -106,6 +106,9 @@ class SVI(Strategy):
     @property
     def stores_state(self) -> bool:
         return True
+
+    def load(self) -> None:
+        load_forward_mode()
 
     def pose(self, problem: Problem) -> Problem:
         return problem if problem.prior is None else replace(problem, joint=True)
