@@ -162,8 +162,9 @@ def test_named_chains_are_short_unless_options_are_given(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["nuts", "laplace"])  # which is exact where everything is linear and normal
+@pytest.mark.parametrize("strategy", ["nuts", "laplace"])
 def test_strategies_are_calibrated(strategy):
+    """Laplace's approximation is exact where everything is linear and normal."""
     found = sbc(line(), strategy, simulations=100, progress=False)
     print(found)
     assert found.passed
