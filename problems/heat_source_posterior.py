@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,7 +53,9 @@ from torch.distributions import LogNormal, Uniform
 
 from dpcontrol.engine import Trajectory, rollout
 from dpcontrol.problem import Gaussian, Points, Problem, inference_problem, observe, scene_generator
-from dpcontrol.sim import FunctionSimulator, WalledHeat
+from dpcontrol.sim import WalledHeat
+from dpcontrol.sim.base import Wrapper
+from dpcontrol.tree import Tree
 
 DIFFUSIVITY, WIDTH, DT, SCALE = 0.05, 0.08, 0.1, 0.1
 CELLS = {"full": 32, "small": 16}
@@ -106,22 +109,36 @@ def problem(*, size: str = "full", seed: int = 0, symmetric: bool = False) -> Pr
     )
 
 
-def room(cells: int) -> FunctionSimulator:
-    """The plate: its state holds the temperature and the source, which stays as it is."""
-    plate = WalledHeat(DT, (cells, cells), DIFFUSIVITY)
-    coefficients = plate.prepare({"diffusivity": torch.tensor(DIFFUSIVITY, dtype=torch.float64)}, {})
+@dataclass(frozen=True)
+class Burning(Wrapper):
+    """A plate with a fire that goes on: the state holds the temperature and the source, which stays as it is."""
 
-    def step(state: Mapping[str, Tensor], control: None) -> dict[str, Tensor]:
-        after = plate.step(state["temperature"], state["source"], coefficients, None, 0.0)
+    inner: WalledHeat
+
+    @property
+    def dt(self) -> float:
+        return self.inner.dt
+
+    def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
+        super().check(initial["temperature"], parameters)
+
+    def start(self, initial: Tree, parameters: Mapping[str, Tensor]) -> Tree:
+        return {**initial, "temperature": super().start(initial["temperature"], parameters)}
+
+    def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
+        after = self.inner.step(state["temperature"], state["source"], coefficients, noise, t)
         return {"temperature": after, "source": state["source"]}
 
-    return FunctionSimulator(step, dt=DT)
+
+def room(cells: int) -> Burning:
+    """The plate of so many cells along each side."""
+    return Burning(WalledHeat(DT, (cells, cells), DIFFUSIVITY))
 
 
 def start(parameters: Mapping[str, Tensor], cells: int) -> dict[str, Tensor]:
     """The cold plate with its source, ``(scenarios, cells, cells)`` each, 1 scenario for scalar parameters."""
-    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
     x, y, a = (torch.as_tensor(parameters[name]) for name in ("place_x", "place_y", "strength"))
+    centres = (torch.arange(cells, dtype=torch.float64, device=x.device) + 0.5) / cells
     across, along = (torch.exp(-(centres - p.reshape(-1, 1)).square() / (2 * WIDTH**2)) for p in (x, y))
     density = a.reshape(-1, 1, 1) / (2 * math.pi * WIDTH**2)
     source = density * across[:, :, None] * along[:, None, :]

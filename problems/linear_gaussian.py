@@ -115,7 +115,7 @@ def oscillator() -> FunctionSimulator:
     model = discrete()
 
     def step(state: Tensor, control: None, *, noise: Tensor) -> Tensor:
-        return state @ model.A.T + noise @ model.L.T
+        return state @ model.A.T.to(state) + noise @ model.L.T.to(noise)
 
     return FunctionSimulator(step, dt=DT)
 

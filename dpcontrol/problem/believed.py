@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from dpcontrol.problem.observation import Observation
 from dpcontrol.problem.prior import Prior, Separately, centre
 from dpcontrol.problem.slots import InitialState, ObservationScale, Parameters, ProcessNoise
 from dpcontrol.problem.unknown import Slot
+from dpcontrol.problem.white import with_tensors
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -51,6 +52,19 @@ class SortedPriors:
             return torch.as_tensor(self.start[name], dtype=like.dtype, device=like.device).expand(shape)
         return centre(self._all()[name].density, like, shape, name)
 
+    def on(self, device: torch.device) -> SortedPriors:
+        """The same with densities on a device: they follow the state."""
+
+        def there(belief: Belief) -> Belief:
+            return replace(belief, density=with_tensors(belief.density, lambda leaf: leaf.to(device)))
+
+        groups = (
+            {k: there(b) for k, b in group.items()} for group in (self.named, self.initial, self.scales)
+        )
+        named, initial, scales = groups
+        noise = None if self.noise is None else there(self.noise)
+        return replace(self, named=named, initial=initial, noise=noise, scales=scales)
+
     def unknown_to(self, system: Simulator) -> dict[str, Tensor]:
         """Defaults of parameters that the simulator does not have: a function that makes the initial state may."""
         return {
@@ -65,8 +79,8 @@ class SortedPriors:
         if strangers:
             raise UsageError(
                 f"a prior was given for {', '.join(strangers)}, which is no parameter of the simulator (it has "
-                f"{sorted(system.parameters)}), no unknown scale of a noise model (there is {sorted(self.scales) or 'none'}) "
-                "and neither initial_state nor noise: use one of these names."
+                f"{sorted(system.parameters)}), no unknown scale of a noise model (there is "
+                f"{sorted(self.scales) or 'none'}) and neither initial_state nor noise: use one of these names."
             )
         lost = sorted(set(self.start) - set(self._all()))
         if lost:

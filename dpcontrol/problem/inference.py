@@ -55,8 +55,8 @@ def inference_problem(
         horizon: number of steps (0 for a steady system).
         prior: name -> density, a ``torch.distributions`` or Pyro one, ``TruncatedNormal(...)``, ``GaussianField(...)``,
             or ``Separately(density)``. A name is that of a parameter, ``initial_state``, ``initial_state.PART`` of a
-            state that is a dict, ``noise`` (each step's), or an unknown scale of a noise model. A scalar density of something
-            with more entries is that of each of them.
+            state that is a dict, ``noise`` (each step's), or an unknown scale of a noise model. A scalar density of
+            something with more entries is that of each of them.
         unknown: what is sought instead, without a prior: slots such as ``Parameters("viscosity", low=0.0)``.
         start: name -> where searches start, instead of the centre of the prior.
         truth: name -> the true value where it is known, for reports; no strategy sees it.
@@ -86,6 +86,7 @@ def inference_problem(
     state = checked_state(initial_state)
     if sought is not None:
         sought.refuse_strangers(system)
+        sought = sought.on(tree.leaves(state)[0].device)
         state = sought.started(state)
         slots = sought.slots(system, state, values)
     problem = control_problem(

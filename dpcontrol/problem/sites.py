@@ -11,7 +11,7 @@ DICTS = ("parameters", "experiment_parameters", "observation")
 
 
 def sites(z: Mapping[str, Tree]) -> dict[str, Tree]:
-    """The parts of ``z`` by site: ``viscosity``, ``initial_state`` (of a dict ``initial_state.velocity``), ``noise``."""
+    """The parts of ``z`` by site: ``viscosity``, ``initial_state`` (of a dict ``initial_state.q``), ``noise``."""
     found: dict[str, Tree] = {}
     for slot, value in z.items():
         if not isinstance(value, Mapping):

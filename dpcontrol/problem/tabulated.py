@@ -8,22 +8,23 @@ from torch import Tensor
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.normal_tails import HALF_LOG_2PI, log_mass, log_phi
 
-# white numbers that the table covers, and how many pieces it has: cubics that are right to 1e-12
-REACH, PIECES = 9.0, 4096
+# white numbers that the table covers, farther than doubles know a density, and how many pieces it has: cubics that are
+# right to 1e-11
+REACH, PIECES = 37.0, 16384
 
 
 class OneSided:
     r"""``x = F^{-1}(\Phi(w))`` of a normal cut at ``low``, or, mirrored, at ``high``: a handful of operations.
 
     Between nodes of a table the logarithm of the distance from the cut is a cubic with the exact values and slopes, so
-    that small distances keep their digits. Outside of the table the exact map is asked. Not differentiable.
+    that small distances keep their digits; beyond the table its ends hold. Not differentiable.
 
     Args:
         density: with one finite end in all entries, the same one.
     """
 
     def __init__(self, density: TruncatedNormal) -> None:
-        self._density, self._constants = density, _constants(density)
+        self._constants = _constants(density)
         self._sign = 1.0 if bool(torch.isfinite(density.low).all()) else -1.0
         cut = density.low if self._sign > 0 else density.high
         self._cut = cut.double()
@@ -43,11 +44,8 @@ class OneSided:
 
     def __call__(self, w: Tensor) -> Tensor:
         """Natural numbers of white ones ``(..., *batch shape)``, in float64."""
-        along = (w.double() + REACH) * (PIECES / (2 * REACH))
-        piece = along.floor()
-        inside = (piece >= 0) & (piece < PIECES)
-        if not bool(inside.all()):
-            return self._density.from_white(w.double())
+        along = (w.double().clamp(-REACH, REACH) + REACH) * (PIECES / (2 * REACH))
+        piece = along.floor().clamp(max=PIECES - 1)
         t = along - piece
         flat = piece.long().reshape(-1, self._cubics.shape[2])
         entries = torch.arange(self._cubics.shape[2], device=w.device)

@@ -22,6 +22,7 @@ others (``Dirichlet``, ``VonMises``, ...)   none
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +112,25 @@ def unvalidated(density: Distribution) -> Distribution:
     if isinstance(bare, torch_distributions.Beta):
         bare._dirichlet = unvalidated(bare._dirichlet)  # type: ignore[assignment]
     return bare
+
+
+def with_tensors(thing: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A density (or what it is made of) with every tensor in it changed: moved to another device, say."""
+    if isinstance(thing, Tensor):
+        return change(thing)
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(with_tensors(part, change) for part in thing)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, (Distribution, Transform, type)):
+        parts = {entry.name: getattr(thing, entry.name) for entry in dataclasses.fields(thing) if entry.init}
+        return dataclasses.replace(
+            thing, **{name: with_tensors(part, change) for name, part in parts.items()}
+        )
+    if not isinstance(thing, (Distribution, Transform)):
+        return thing
+    found = copy.copy(thing)
+    for name, value in vars(thing).items():
+        found.__dict__[name] = with_tensors(value, change)
+    return found
 
 
 def parameter(density: Distribution) -> Tensor:

@@ -6,6 +6,7 @@ device: they have no numbers, so that an operation on tensors of two devices and
 numbers by their nature and are not asked.
 """
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from dpcontrol.engine import Checkpointed, Full, TruncatedBPTT, scan
 from dpcontrol.engine.fused import run_fused
 from dpcontrol.engine.trajectory import eager_step, parameter_values, stepper, whole_run_kernel
 from dpcontrol.linalg import poisson
+from dpcontrol.problem.white import with_tensors
 
 F64 = torch.float64
 CASES = cases()
@@ -87,7 +89,14 @@ def on(problem, move):
         name: move(value) if isinstance(value, torch.Tensor) else value
         for name, value in problem.parameters.items()
     }
-    return replace(problem, scenarios=replace(problem.scenarios, data=data), parameters=parameters)
+    there = replace(problem, scenarios=replace(problem.scenarios, data=data), parameters=parameters)
+    if problem.prior is None:
+        return there
+    # as posed there; the white maps are not asked
+    densities = {key: with_tensors(density, move) for key, density in problem.prior.densities.items()}
+    prior = copy.copy(problem.prior)
+    object.__setattr__(prior, "densities", densities)
+    return replace(there, prior=prior)
 
 
 LONG = {"cylinder_drag"}  # many steps, a minute without numbers

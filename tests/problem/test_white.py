@@ -208,15 +208,14 @@ def _normal(w):
 )
 def test_the_table_of_a_normal_cut_on_one_side_is_the_exact_map(density):
     quick = OneSided(density)
-    w = torch.linspace(-10, 10, 4001, dtype=torch.float64).reshape(-1, *[1] * density.loc.ndim)
+    w = torch.linspace(-36, 36, 4001, dtype=torch.float64).reshape(-1, *[1] * density.loc.ndim)
     w = w.expand(-1, *density.batch_shape)
     cut = density.low if torch.isfinite(density.low).all() else density.high
     inside = w[w.abs().reshape(len(w), -1).amax(1) < 9]
-    for part in (w, inside):
-        exact = density.from_white(part)
-        # the distance from the cut keeps its digits, down to the rounding of the numbers themselves
-        allowed = 2e-11 * (exact - cut).abs() + 1e-15 * exact.abs() * (cut != 0)
-        assert ((quick(part) - exact).abs() <= allowed).all()
+    exact = density.from_white(w)
+    # the distance from the cut keeps its digits, down to the rounding of the numbers themselves
+    allowed = 2e-11 * (exact - cut).abs() + 1e-15 * exact.abs() * (cut != 0)
+    assert ((quick(w) - exact).abs() <= allowed).all()
     x = density.from_white(inside)
     torch.testing.assert_close(quick.log_density(x), density.log_prob(x), rtol=1e-12, atol=1e-12)
     # a batch axis that vmap adds is one more axis of entries
