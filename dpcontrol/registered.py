@@ -3,8 +3,8 @@
     import gymnasium
     env = gymnasium.make("dpcontrol.registered:dpcontrol/burgers-v0", size="small", seed=0)
 
-Each is :func:`dpcontrol.environments.gymnasium_env` of the problem file of that name; ``size`` and ``seed`` are its own,
-further arguments the environment's. A problem that seeks no control says so when it is made.
+Each is :func:`dpcontrol.environments.gymnasium_env` of the problem file of that name; ``size`` and ``seed`` are the
+file's, further arguments the environment's. A problem that seeks no control says so when it is made.
 """
 
 from __future__ import annotations

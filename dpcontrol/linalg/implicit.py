@@ -25,10 +25,10 @@ class LinearSolver:
     .. math:: \dot x = A^{-1} (\dot b - \dot A x), \qquad
               \bar b = A^{-T} \bar x, \quad \bar \theta = - \bar b^T \frac{\partial A}{\partial \theta} x
 
-    Forward and reverse mode, second derivatives and ``vmap`` work; each derivative costs one more solve with the same
-    tolerance, and no memory beyond ``x`` and ``theta``. A solve that does not converge is told: by the exception
-    :class:`~dpcontrol.linalg.krylov.NotConverged`, or by NaN in the scenarios concerned, which makes
-    their losses not finite. Solves of derivatives are held to the same.
+    Forward and reverse mode, second derivatives (reverse over either) and ``vmap`` work, not forward over forward; each
+    derivative costs one more solve with the same tolerance, and no memory beyond ``x`` and ``theta``. A solve that does
+    not converge is told: by the exception :class:`~dpcontrol.linalg.krylov.NotConverged`, or by NaN in the scenarios
+    concerned, which makes their losses not finite. Solves of derivatives are held to the same.
 
     Args:
         apply: ``(theta, x) -> A x``, linear in ``x``, batched over the scenarios in front of the last ``axes`` axes,

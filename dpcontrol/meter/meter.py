@@ -22,6 +22,7 @@ from dpcontrol.engine.gradients import GradientMode
 from dpcontrol.meter import rows
 from dpcontrol.meter.budget import Budget, BudgetSpent, History, Ledger, Progress, Stopped, TargetReached
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.candidates import each, vectorises
 from dpcontrol.problem.predicting import measurements
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.results import Counts, UsageError
@@ -206,18 +207,18 @@ class Meter:
     def fisher_roots(self, x: Tensor) -> Tensor:
         """``J (entries, dimension)`` at a point ``(1, dimension)``, with ``J^T J`` the expected Fisher information.
 
-        That is the Gauss-Newton Hessian of the misfit in free numbers. Each tangent is charged as a run, each cotangent
-        as a gradient.
+        That is the Gauss-Newton Hessian of the misfit in free numbers. Charged are one run, and a gradient without its
+        run for each tangent or cotangent.
         """
         entries = sum(int((~torch.isnan(data)).sum()) for data in measurements(self.problem))
-        price = self._price(1, 0)
         forward = self.dimension <= 2 * entries
-        many = self._price(self.dimension, 0) if forward else self._price(entries, 1)
+        sweeps, scenarios = self.dimension if forward else entries, self.problem.scenarios.count
+        price = Counts(scenarios * max(self.problem.horizon, 1) * (1 + sweeps), scenarios * sweeps)
 
         def compute() -> list[Tensor]:
             return [rows.jacobian_of_fisher_roots(self.problem, self._template, x[0], forward=forward)]
 
-        return self._answer("roots", x, self._joint_rows(x), compute, price + many)[0][0]
+        return self._answer("roots", x, self._joint_rows(x), compute, price)[0][0]
 
     def prior_hessian(self, x: Tensor) -> Tensor:
         """Minus the Hessian ``(dimension, dimension)`` of the prior's log-density in free numbers; costs nothing."""
@@ -347,27 +348,10 @@ class Meter:
         return self._rows(x, torch.zeros(len(x), dtype=torch.long))
 
     def _each_row(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """A function of one candidate, of all of them: as one batch where its steps allow that."""
-        if len(x) > 1 and self._vectorises(function, x):
-            return torch.func.vmap(function)(x)
-        return torch.stack([function(row) for row in x])
-
-    def _vectorises(self, function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-        """Whether several candidates of a joint problem can be one batch; found out once, with two of them.
-
-        A step that looks at its numbers (``.item()``, ``if x > 0``) cannot be vectorised; it is run row by row.
-        """
-        ledger = self.ledger
-        if ledger.vectorises is None:
-            two = x[:2].detach()
-            expected = torch.stack([function(row) for row in two])
-            try:
-                found = torch.func.vmap(function)(two)
-            except (RuntimeError, TypeError, NotImplementedError, ValueError, AssertionError):
-                ledger.vectorises = False
-            else:
-                ledger.vectorises = torch.allclose(found, expected, rtol=1e-4, atol=1e-8, equal_nan=True)
-        return ledger.vectorises
+        """A function of one candidate, of all of them: as one batch where its steps allow that, found out once."""
+        if self.ledger.vectorises is None and len(x) > 1:
+            self.ledger.vectorises = vectorises(function, x[:2].detach())
+        return each(function, x, batched=bool(self.ledger.vectorises))
 
     def _price(self, rows: int, sweeps: int) -> Counts:
         scenarios = rows if self.problem.separate else rows * self.problem.scenarios.count

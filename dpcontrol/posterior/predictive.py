@@ -12,9 +12,9 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.posterior.words import counted, html_table, number, table
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.candidates import each, vectorises
 from dpcontrol.problem.predicting import measurements, misfits, predictions
 
-TOGETHER = 64  # draws that are rolled out as one batch
 CENTRAL = 0.95  # of replicated data; what lies outside is called unusual
 
 
@@ -183,7 +183,8 @@ def predict(
     data = measurements(problem)
     rows = free.to(tree.leaves(template)[0])
     with torch.no_grad():
-        flat = each_row(predicted_by, rows)
+        batched = len(rows) > 1 and vectorises(predicted_by, rows[:2])
+        flat = each(predicted_by, rows, batched=batched)
     there = torch.cat([~torch.isnan(part).reshape(-1) for part in data])
     usable = torch.isfinite(flat[:, there]).all(1)
     flat, rows = flat[usable], rows[usable]
@@ -245,18 +246,3 @@ def _log_likelihood(
 ) -> Tensor:
     parts = zip(misfits(problem), predicted, data, strict=True)
     return torch.stack([term.noise.log_density(part, one, z).sum() for term, one, part in parts]).sum()
-
-
-def each_row(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """A function of one row, of all of them: in batches where that gives the same, which is tried with two rows."""
-    if len(rows) < 2:
-        return torch.stack([function(row) for row in rows])
-    two = torch.stack([function(row) for row in rows[:2]])
-    try:
-        found = torch.func.vmap(function)(rows[:2])
-    except (RuntimeError, TypeError, NotImplementedError, ValueError, AssertionError):
-        found = None  # a step that looks at its numbers cannot be a batch
-    if found is None or not torch.allclose(found, two, rtol=1e-6, atol=1e-9, equal_nan=True):
-        return torch.cat([two, *(function(row)[None] for row in rows[2:])])
-    parts = rows[2:].split(TOGETHER)
-    return torch.cat([two, *(torch.func.vmap(function)(part) for part in parts if len(part))])

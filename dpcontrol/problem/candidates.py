@@ -27,22 +27,25 @@ def vectorises(function: Candidate, pair: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-8, equal_nan=True)
 
 
-def each(function: Candidate, rows: Tensor, *, batched: bool, failed: Tensor) -> Tensor:
+def each(function: Candidate, rows: Tensor, *, batched: bool, failed: Tensor | None = None) -> Tensor:
     """The function of every row.
 
     Args:
         function: of one row.
         rows: ``(count, ...)``.
         batched: whether it vectorises.
-        failed: what stands for the answer where somebody else's simulator crashed (``SimulationFailed``).
+        failed: what stands for the answer where somebody else's simulator crashed; without it ``SimulationFailed`` is
+            raised.
     """
     if batched and len(rows) > 1:
         return torch.func.vmap(function, chunk_size=TOGETHER)(rows)
     return torch.stack([_tried(function, row, failed) for row in rows])
 
 
-def _tried(function: Candidate, row: Tensor, failed: Tensor) -> Tensor:
+def _tried(function: Candidate, row: Tensor, failed: Tensor | None) -> Tensor:
     try:
         return function(row)
     except SimulationFailed:
+        if failed is None:
+            raise
         return failed

@@ -13,6 +13,7 @@ import dpcontrol as dp
 from dpcontrol.meter import Meter
 from dpcontrol.posterior import Draws, Posterior
 from dpcontrol.problem import observe
+from dpcontrol.problem.candidates import each, vectorises
 from dpcontrol.results import UsageError
 
 PROBLEM = line()
@@ -76,8 +77,6 @@ def test_predictions_have_the_exact_moments():
 
 
 def test_predictions_do_not_depend_on_how_draws_are_batched():
-    from dpcontrol.posterior import predictive
-
     found = POSTERIOR.predict(30)
     single = [POSTERIOR.natural(POSTERIOR.draws.flat()[k]) for k in found.chosen]
     for k, z in enumerate(single):
@@ -89,7 +88,8 @@ def test_predictions_do_not_depend_on_how_draws_are_batched():
         return row * 2
 
     rows = torch.arange(12.0).reshape(6, 2)
-    assert torch.equal(predictive.each_row(looks, rows), 2 * rows) and len(set(seen)) == 6
+    assert not vectorises(looks, rows[:2]) and vectorises(torch.square, rows[:2])
+    assert torch.equal(each(looks, rows, batched=False), 2 * rows) and len(set(seen)) == 6
 
 
 def test_data_of_the_model_pass_the_check_and_others_do_not():
