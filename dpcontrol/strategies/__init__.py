@@ -1,16 +1,16 @@
 """Strategies: interchangeable ways to answer a problem. They know problems through their meter, and no simulator."""
 
 from dpcontrol.strategies.baselines import Baseline
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.ensemble_kalman import EnsembleKalman
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.gauss_newton import GaussNewton
-from dpcontrol.strategies.laplace import Laplace
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
-from dpcontrol.strategies.svi import SVI
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
+from dpcontrol.strategies.posteriors.ensemble_kalman import EnsembleKalman
+from dpcontrol.strategies.posteriors.laplace import Laplace
+from dpcontrol.strategies.posteriors.svi import SVI
 
 __all__ = [
     "CEM",

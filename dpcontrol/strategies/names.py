@@ -11,18 +11,18 @@ from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.checks import nearest
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.ensemble_kalman import EnsembleKalman
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.gauss_newton import GaussNewton
-from dpcontrol.strategies.laplace import Laplace
-from dpcontrol.strategies.model_free import PPO, SAC
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.policy import LearnedPolicy
-from dpcontrol.strategies.quasi_newton import LBFGS
-from dpcontrol.strategies.samplers import MALA, NUTS, PCN, Metropolis
-from dpcontrol.strategies.svi import SVI
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.learning.model_free import PPO, SAC
+from dpcontrol.strategies.learning.policy import LearnedPolicy
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
+from dpcontrol.strategies.posteriors.ensemble_kalman import EnsembleKalman
+from dpcontrol.strategies.posteriors.laplace import Laplace
+from dpcontrol.strategies.posteriors.samplers import MALA, NUTS, PCN, Metropolis
+from dpcontrol.strategies.posteriors.svi import SVI
 
 BUILT_IN: Mapping[str, type[Strategy]] = {
     "adjoint": Adjoint,

@@ -26,11 +26,11 @@ from dpcontrol.problem import Problem, gradient_growth
 from dpcontrol.run import Strategy, run
 from dpcontrol.sim.boundary_reaction_diffusion import BoundaryReactionDiffusion
 from dpcontrol.sim.boundary_transport import BoundaryTransport
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 RESULTS = Path(__file__).parent / "results"
 

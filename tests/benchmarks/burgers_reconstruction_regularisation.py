@@ -27,7 +27,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import Problem
 from dpcontrol.run import run
 from dpcontrol.sim import FiniteVolumeBurgers
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 RESULT = Path(__file__).parent / "results" / "burgers_reconstruction_regularisation.json"
 TRUTHS, FINER, GRADIENTS = 32, 8, 50

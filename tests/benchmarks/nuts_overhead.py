@@ -27,8 +27,8 @@ from dpcontrol.problems import poisson_inversion
 from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Problem
-from dpcontrol.strategies.moving import Questions
-from dpcontrol.strategies.sampling import (
+from dpcontrol.strategies.posteriors.moving import Questions
+from dpcontrol.strategies.posteriors.sampling import (
     Chains,
     Metric,
     NoUTurn,

@@ -33,7 +33,7 @@ from dpcontrol.problems import poisson_inversion
 
 from dpcontrol.run import run
 from dpcontrol.sim import block_diffusion
-from dpcontrol.strategies.samplers import NUTS
+from dpcontrol.strategies.posteriors.samplers import NUTS
 
 RESULT = Path(__file__).parent / "results" / "poisson_inversion.json"
 COMMAND = "python tests/benchmarks/poisson_inversion.py"

@@ -18,7 +18,7 @@ import torch
 
 from dpcontrol.problem import Problem
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = {

@@ -28,9 +28,9 @@ from dpcontrol import tree
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Problem
 from dpcontrol.run import Strategy, run
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 RESULT = Path(__file__).parent / "results" / "smoke_inverse.json"
 PLUMES = len(smoke_inverse.SOURCES)

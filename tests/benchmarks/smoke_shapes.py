@@ -26,8 +26,8 @@ from dpcontrol.problems import smoke_shapes
 
 from dpcontrol.meter import Budget
 from dpcontrol.run import Strategy, run
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 RESULT = Path(__file__).parent / "results" / "smoke_shapes.json"
 # name -> options of the problem, strategy, gradients of each pair

@@ -19,8 +19,8 @@ from torch.distributions import Normal
 
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Gaussian, inference_problem, observe
-from dpcontrol.strategies.guides import first_guide
-from dpcontrol.strategies.svi import SVI, Fit
+from dpcontrol.strategies.posteriors.guides import first_guide
+from dpcontrol.strategies.posteriors.svi import SVI, Fit
 
 RESULT = Path(__file__).parent / "results" / "svi_overhead.json"
 SIZE, PARTICLES, ITERATIONS, REPETITIONS = 20, 16, 50, 7

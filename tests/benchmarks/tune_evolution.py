@@ -25,9 +25,9 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import ControlSequence, Problem, Scenarios, control_problem, cost, effort
 from dpcontrol.run import run
 from dpcontrol.sim import ODE, Pendulum
-from dpcontrol.strategies.multistart import MultiStart
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 from dpcontrol.strategies.names import resolve
-from dpcontrol.strategies.quasi_newton import LBFGS
 
 EVALUATIONS = (100, 400, 1600)
 LONG = 6250  # per scenario

@@ -18,8 +18,8 @@ from dpcontrol.problem import ControlSequence, Problem, control_problem, effort,
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 BUDGET = Budget(simulated_steps=2000)
 

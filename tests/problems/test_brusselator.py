@@ -7,7 +7,7 @@ from taylor import taylor_rates
 from dpcontrol.engine import rollout
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 pytest.importorskip("jax")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from dpcontrol.engine import rollout
 from dpcontrol.problem import UsageError, View
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def ratios(problem, trajectory):

@@ -9,8 +9,8 @@ from dpcontrol.engine import rollout
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
 from dpcontrol.sim import SemiLagrangianBurgers
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 pytest.importorskip("jax")
 pytest.importorskip("phi")

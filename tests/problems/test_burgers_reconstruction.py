@@ -9,8 +9,8 @@ from dpcontrol.problems import burgers_reconstruction as reconstruction
 from dpcontrol.meter import Budget
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def test_gradient_descent_reproduces_the_published_losses_and_error():

@@ -4,7 +4,7 @@ import pytest
 from dpcontrol.problems import catalyst_mixing
 
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def test_small_is_near_the_optimum_with_the_published_structure():

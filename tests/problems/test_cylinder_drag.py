@@ -7,7 +7,7 @@ from dpcontrol.problems import cylinder_drag as cd
 from dpcontrol.plot.style import new_figure
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 @pytest.fixture(scope="module")

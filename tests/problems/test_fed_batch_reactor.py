@@ -9,7 +9,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.solving import solve
-from dpcontrol.strategies.evolution import CMAES
+from dpcontrol.strategies.evolving.evolution import CMAES
 
 # L-BFGS-B with finite differences from q = 0.8, rounded; see the problem's docstring
 FOUND = (0.164, 0.23, 0.307, 0.416, 0.56, 0.762, 1.005, 1.473, 2.0, 2.0, 0.0, 0.86, 0.86, 0.888, 1.231)

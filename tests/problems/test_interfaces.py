@@ -25,8 +25,8 @@ from dpcontrol.problem import (
 )
 from dpcontrol.run import run
 from dpcontrol.sim import ODE, FiniteVolumeBurgers, LotkaVolterra, Steady, Substeps
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 HARE_LYNX = json.loads((Path(__file__).parents[1] / "data" / "hare_lynx.json").read_text())
 

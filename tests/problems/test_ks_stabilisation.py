@@ -8,7 +8,7 @@ from dpcontrol.engine import rollout
 from dpcontrol.meter import Budget
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def figures(problem, trajectory):

@@ -6,7 +6,7 @@ from dpcontrol.problems import linear_quadratic
 
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 CASES = [
     ({}, 13.316266332761682),

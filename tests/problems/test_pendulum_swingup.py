@@ -9,7 +9,7 @@ from dpcontrol.problems import pendulum_swingup
 from dpcontrol.engine import rollout
 from dpcontrol.problem import ControlSequence
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def test_the_motor_alone_does_not_lift():

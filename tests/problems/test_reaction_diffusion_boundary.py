@@ -10,7 +10,7 @@ from dpcontrol.checking import check_gradient
 from dpcontrol.meter import Budget
 from dpcontrol.problem import UsageError, gradient_growth
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def test_the_published_scores_of_backstepping_and_those_of_the_linear_regulator():

@@ -8,7 +8,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
 from dpcontrol.sim.schroedinger import eigenstates, grid
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def test_energies_are_those_of_the_quartic_oscillator():

@@ -8,7 +8,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.plot.style import new_figure
 from dpcontrol.problem import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.first_order import Adjoint
+from dpcontrol.strategies.minimising.first_order import Adjoint
 
 
 @pytest.fixture(scope="module")

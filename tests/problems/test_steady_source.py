@@ -8,7 +8,7 @@ from dpcontrol.problems import steady_source
 
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 ALPHA = steady_source.ALPHA
 

@@ -11,7 +11,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import ControlSequence, UsageError, gradient_growth
 from dpcontrol.run import run
 from dpcontrol.sim import DiscreteLinear
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 
 def scores(problem, law):

@@ -23,7 +23,7 @@ from dpcontrol.results import SimulationFailed, UsageError
 from dpcontrol.run import run
 from dpcontrol.sim import BlackBox, FunctionSimulator, Substeps
 from dpcontrol.solving import solve
-from dpcontrol.strategies.evolution import CMAES
+from dpcontrol.strategies.evolving.evolution import CMAES
 
 F64 = torch.float64
 

@@ -13,7 +13,7 @@ from dpcontrol.problem import ControlSequence, control_problem, effort, reach
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.sim import ODE, FunctionSimulator, JaxFunction, Steady
-from dpcontrol.strategies.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy

@@ -10,7 +10,7 @@ from dpcontrol.problem import Gaussian, Parameters, control_problem, misfit
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.sim import FixedFlux, FixedValue, steady_diffusion
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 F64 = torch.float64
 

@@ -3,7 +3,7 @@
 import torch
 from strategy_cases import F64
 
-from dpcontrol.strategies.basis import FEWEST, FULL_UP_TO, MODES, matrix, modes_of
+from dpcontrol.strategies.evolving.basis import FEWEST, FULL_UP_TO, MODES, matrix, modes_of
 
 
 def test_modes_are_orthogonal_and_of_unit_size_on_average():

@@ -8,13 +8,13 @@ from strategy_cases import F64, double_integrator, rosenbrock, static
 from dpcontrol.meter import Budget
 from dpcontrol.problem import ControlSequence, control_problem, effort, reach
 from dpcontrol.run import run
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.floor import Floor
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.floor import Floor
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 from dpcontrol.strategies.verdict import Ended, summary
 
 STEPS = 10

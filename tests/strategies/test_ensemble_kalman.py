@@ -11,7 +11,7 @@ from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import Gaussian, LogNormal, StudentT, inference_problem, observe
 from dpcontrol.results import UsageError
 from dpcontrol.run import mismatch, run
-from dpcontrol.strategies.ensemble_kalman import EnsembleKalman, flat_data, standardised
+from dpcontrol.strategies.posteriors.ensemble_kalman import EnsembleKalman, flat_data, standardised
 
 
 def moments(solution, site):

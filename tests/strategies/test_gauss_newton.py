@@ -23,9 +23,9 @@ from dpcontrol.problem import (
 )
 from dpcontrol.results import UsageError
 from dpcontrol.run import mismatch, run
-from dpcontrol.strategies.gauss_newton import GaussNewton
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 GAS_OIL = json.loads((Path(__file__).parents[1] / "data" / "gasoil.json").read_text())
 both = pytest.mark.parametrize("strategy", [GaussNewton(), GaussNewton(dense=0)], ids=["dense", "products"])

@@ -12,12 +12,12 @@ from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, InitialState, control_problem, cost, reach
 from dpcontrol.run import run
 from dpcontrol.sim import SemiLagrangianBurgers
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import RETRIES, Adjoint
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import RETRIES, Adjoint
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "burgers_reconstruction.json").read_text())
 LQR = {2: 1.6, 5: 1.6179775280898876, 50: 1.618033988749895}

@@ -15,10 +15,10 @@ from dpcontrol.meter.squares import density_hessian_products, fisher_products
 from dpcontrol.problem import Gaussian, Parameters, StudentT, inference_problem, observe
 from dpcontrol.results import UsageError
 from dpcontrol.run import mismatch, run
-from dpcontrol.strategies.gauss_newton import GaussNewton
-from dpcontrol.strategies.gaussian import Normal, low_rank_eigenpairs
-from dpcontrol.strategies.laplace import Laplace
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
+from dpcontrol.strategies.posteriors.gaussian import Normal, low_rank_eigenpairs
+from dpcontrol.strategies.posteriors.laplace import Laplace
 
 KINDS = ["exact", "gauss_newton", "low_rank"]
 

@@ -13,7 +13,7 @@ from dpcontrol.problem.observing import controller, observer
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.sim import DiscreteLinear
-from dpcontrol.strategies.policy import LearnedPolicy
+from dpcontrol.strategies.learning.policy import LearnedPolicy
 
 A, B = [[1.0, 0.1], [0.0, 1.0]], [[0.005], [0.1]]
 

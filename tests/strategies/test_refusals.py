@@ -14,13 +14,13 @@ from dpcontrol.run import mismatch, run
 from dpcontrol.sim import DiscreteLinear
 from dpcontrol.strategies import names
 from dpcontrol.strategies.baselines import Baseline
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.multistart import MultiStart
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 from dpcontrol.strategies.names import name_of, named, resolve
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ def test_names_find_strategies_and_options_their_fields():
 
 
 def test_installed_packages_add_names(monkeypatch):
-    added = EntryPoint("my_search", "dpcontrol.strategies.multistart:MultiStart", names.GROUP)
+    added = EntryPoint("my_search", "dpcontrol.strategies.minimising.multistart:MultiStart", names.GROUP)
     broken = EntryPoint("broken", "dpcontrol.tree:ravel", names.GROUP)
     monkeypatch.setattr(names, "entry_points", lambda group: [added, broken])
     assert resolve("my_search", {"starts": 2}) == MultiStart(starts=2)

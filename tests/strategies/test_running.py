@@ -16,12 +16,12 @@ from strategy_cases import (
 
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
-from dpcontrol.strategies.cross_entropy import CEM
-from dpcontrol.strategies.evolution import CMAES
-from dpcontrol.strategies.first_order import Adjoint
-from dpcontrol.strategies.multistart import MultiStart
-from dpcontrol.strategies.newton import NewtonKrylov
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.evolving.cross_entropy import CEM
+from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.minimising.first_order import Adjoint
+from dpcontrol.strategies.minimising.multistart import MultiStart
+from dpcontrol.strategies.minimising.newton import NewtonKrylov
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 SCHEDULED = Adjoint(iterations=40, schedule="cosine")
 ALL = {

@@ -13,9 +13,9 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import Gaussian, inference_problem, observe
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
-from dpcontrol.strategies.guides import KINDS, first_guide, guide_of_information
-from dpcontrol.strategies.laplace import Laplace
-from dpcontrol.strategies.svi import SVI
+from dpcontrol.strategies.posteriors.guides import KINDS, first_guide, guide_of_information
+from dpcontrol.strategies.posteriors.laplace import Laplace
+from dpcontrol.strategies.posteriors.svi import SVI
 
 each = pytest.mark.parametrize("kind", KINDS)
 

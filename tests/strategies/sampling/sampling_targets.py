@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpcontrol.strategies.sampling import (
+from dpcontrol.strategies.posteriors.sampling import (
     Chains,
     Langevin,
     Metric,

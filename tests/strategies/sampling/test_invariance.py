@@ -10,7 +10,7 @@ import pytest
 from sampling_targets import Banana, Funnel, Gaussian, Walled
 from scipy import stats
 
-from dpcontrol.strategies.sampling import (
+from dpcontrol.strategies.posteriors.sampling import (
     Chains,
     CrankNicolson,
     Langevin,

@@ -5,8 +5,8 @@ import pytest
 from sampling_targets import Banana, Gaussian
 from taylor import convergence_order
 
-from dpcontrol.strategies.sampling import Metric
-from dpcontrol.strategies.sampling.leapfrog import Phase, leapfrog
+from dpcontrol.strategies.posteriors.sampling import Metric
+from dpcontrol.strategies.posteriors.sampling.leapfrog import Phase, leapfrog
 
 RANDOM = np.random.default_rng(3)
 ROOT = np.array([[0.8, 0.1], [0.3, 1.2]])

@@ -9,7 +9,7 @@ import pytest
 from sampling_targets import Banana, Gaussian, Here, begun, walked
 from scipy import stats
 
-from dpcontrol.strategies.sampling import (
+from dpcontrol.strategies.posteriors.sampling import (
     Chains,
     CrankNicolson,
     Langevin,

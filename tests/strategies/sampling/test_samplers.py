@@ -18,7 +18,7 @@ from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import Gaussian, inference_problem, observe
 from dpcontrol.results import UsageError
 from dpcontrol.run import mismatch, run
-from dpcontrol.strategies.samplers import MALA, NUTS, PCN, Metropolis
+from dpcontrol.strategies.posteriors.samplers import MALA, NUTS, PCN, Metropolis
 
 F64 = torch.float64
 ALARM = 1e-4
@@ -137,7 +137,7 @@ def interrupted_at(problem, strategy, count, budget=None):
 @pytest.mark.parametrize("count", [1, 9, 27])
 @pytest.mark.parametrize("strategy", SHORT.values(), ids=SHORT)
 def test_a_run_goes_on_from_what_it_kept_to_the_bit(strategy, count, monkeypatch):
-    monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
+    monkeypatch.setattr("dpcontrol.strategies.posteriors.markov.KEEPING", 1e9)
     problem, _, _ = linear()
     whole = Meter(strategy.pose(problem))
     first = strategy.run(whole, torch.Generator().manual_seed(3))
@@ -150,7 +150,7 @@ def test_a_run_goes_on_from_what_it_kept_to_the_bit(strategy, count, monkeypatch
 
 def test_ctrl_c_returns_the_draws_so_far_and_the_folder_has_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "KEEP_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
+    monkeypatch.setattr("dpcontrol.strategies.posteriors.markov.KEEPING", 1e9)
     problem, _, _ = linear()
     strategy = SHORT["nuts"]
     asked, seen = [], []
@@ -193,7 +193,7 @@ def test_two_processes_draw_from_the_same_posterior():
 
 @pytest.mark.slow
 def test_two_processes_resume_to_the_bit(monkeypatch):
-    monkeypatch.setattr("dpcontrol.strategies.markov.KEEPING", 1e9)
+    monkeypatch.setattr("dpcontrol.strategies.posteriors.markov.KEEPING", 1e9)
     problem, _, _ = linear()
     strategy = NUTS(chains=4, draws=40, warmup=30, workers=2)
     outcome, meter = drawn(problem, strategy, seed=3)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sampling_targets import Banana, Elementwise, Funnel, Walled
 
-from dpcontrol.strategies.sampling import Chains, Metric, NoUTurn, Points, StepSize, chain_randoms
-from dpcontrol.strategies.sampling.leapfrog import Phase, leapfrog
+from dpcontrol.strategies.posteriors.sampling import Chains, Metric, NoUTurn, Points, StepSize, chain_randoms
+from dpcontrol.strategies.posteriors.sampling.leapfrog import Phase, leapfrog
 
 
 def turns(momenta):

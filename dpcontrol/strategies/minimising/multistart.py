@@ -13,7 +13,7 @@ from dpcontrol.problem import Demand, Problem, View
 from dpcontrol.results import ENDED, FAILED, GOOD, Status, UsageError
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import positive, whole
-from dpcontrol.strategies.quasi_newton import LBFGS
+from dpcontrol.strategies.minimising.quasi_newton import LBFGS
 
 ORDER = (*GOOD, *ENDED, *FAILED)
 

@@ -14,8 +14,8 @@ from dpcontrol.problem import Demand, Problem, View
 from dpcontrol.results import Status
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import UNLIMITED, cap, positive, whole
-from dpcontrol.strategies.curvature import NegativeLogDensity, Source, SumOfSquares
-from dpcontrol.strategies.descent import Rules, descend
+from dpcontrol.strategies.minimising.curvature import NegativeLogDensity, Source, SumOfSquares
+from dpcontrol.strategies.minimising.descent import Rules, descend
 from dpcontrol.strategies.verdict import summary
 
 

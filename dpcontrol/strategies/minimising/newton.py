@@ -15,8 +15,8 @@ from dpcontrol.problem import View
 from dpcontrol.results import Status
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import UNLIMITED, cap, one_of, positive, whole
-from dpcontrol.strategies.floor import REACHED, Floor
-from dpcontrol.strategies.lockstep import Question, run_in_lockstep
+from dpcontrol.strategies.minimising.floor import REACHED, Floor
+from dpcontrol.strategies.minimising.lockstep import Question, run_in_lockstep
 from dpcontrol.strategies.verdict import Ended, NotFinite, summary
 
 REJECTIONS = 10  # steps in a row that do not help, each in a region a quarter as large, end a search

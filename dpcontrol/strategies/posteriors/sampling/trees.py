@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpcontrol.strategies.sampling.asking import (
+from dpcontrol.strategies.posteriors.sampling.asking import (
     Array,
     Ask,
     Chains,
@@ -21,8 +21,8 @@ from dpcontrol.strategies.sampling.asking import (
     log_uniforms,
     normals,
 )
-from dpcontrol.strategies.sampling.leapfrog import Phase, leapfrog
-from dpcontrol.strategies.sampling.metric import Metric
+from dpcontrol.strategies.posteriors.sampling.leapfrog import Phase, leapfrog
+from dpcontrol.strategies.posteriors.sampling.metric import Metric
 
 DIVERGENT = 1000.0  # how much the energy may grow
 

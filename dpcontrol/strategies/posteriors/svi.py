@@ -16,9 +16,9 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.results import Status
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
-from dpcontrol.strategies.gauss_newton import find_mode, load_forward_mode
-from dpcontrol.strategies.gaussian import NOWHERE, NothingPossible, effective_share, possible_draws
-from dpcontrol.strategies.guides import KINDS, Guide, LowRank, first_guide, guide_of_information
+from dpcontrol.strategies.minimising.gauss_newton import find_mode, load_forward_mode
+from dpcontrol.strategies.posteriors.gaussian import NOWHERE, NothingPossible, effective_share, possible_draws
+from dpcontrol.strategies.posteriors.guides import KINDS, Guide, LowRank, first_guide, guide_of_information
 
 WINDOW = 20  # iterations whose bounds are averaged
 FULL_UP_TO = 100

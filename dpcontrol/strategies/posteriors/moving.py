@@ -17,7 +17,7 @@ from torch import Tensor
 from dpcontrol.meter import Budget, BudgetSpent, Meter
 from dpcontrol.problem import Problem
 from dpcontrol.results import Counts, SimulationFailed, UsageError
-from dpcontrol.strategies.sampling import Ask, Chains, Kernel, Metric, Record, draw
+from dpcontrol.strategies.posteriors.sampling import Ask, Chains, Kernel, Metric, Record, draw
 from dpcontrol.sweep.child import PythonSpeech
 from dpcontrol.sweep.service import Service
 

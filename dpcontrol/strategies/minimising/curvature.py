@@ -15,7 +15,7 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.meter import squares as asked
-from dpcontrol.strategies.trust_region import Metric, Model, Products, Residuals
+from dpcontrol.strategies.minimising.trust_region import Metric, Model, Products, Residuals
 
 DENSE_BYTES = 2**29  # Jacobians of all instances together; beyond, only products with them are asked for
 

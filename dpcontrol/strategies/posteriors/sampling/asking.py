@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpcontrol.strategies.sampling.step_size import StepSize
+from dpcontrol.strategies.posteriors.sampling.step_size import StepSize
 
 Array = np.ndarray
 Ask = Callable[[Array], tuple[Array, Array]]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcontrol.strategies.curvature import Source
-from dpcontrol.strategies.floor import REACHED
-from dpcontrol.strategies.newton import EDGE, NO_LOWER, REJECTIONS
-from dpcontrol.strategies.trust_region import Model, inside_box
+from dpcontrol.strategies.minimising.curvature import Source
+from dpcontrol.strategies.minimising.floor import REACHED
+from dpcontrol.strategies.minimising.newton import EDGE, NO_LOWER, REJECTIONS
+from dpcontrol.strategies.minimising.trust_region import Model, inside_box
 from dpcontrol.strategies.verdict import Ended
 
 RUNNING, CONVERGED, AT_THE_FLOOR, NO_LOWER_LOSS, AT_THE_EDGE, SPENT, NOT_FINITE = range(7)
@@ -29,7 +29,7 @@ GOOD_RATIO, POOR_RATIO, LEAST_RATIO = 0.75, 0.25, 1e-4
 
 @dataclass(frozen=True)
 class Rules:
-    """When a search ends; see :class:`~dpcontrol.strategies.gauss_newton.GaussNewton`."""
+    """When a search ends; see :class:`~dpcontrol.strategies.minimising.gauss_newton.GaussNewton`."""
 
     iterations: int
     gradient_tolerance: float

@@ -6,8 +6,15 @@ import math
 from dataclasses import dataclass
 
 from dpcontrol.strategies.checks import one_of, whole, within
-from dpcontrol.strategies.markov import MarkovChains
-from dpcontrol.strategies.sampling import CrankNicolson, Kernel, Langevin, NoUTurn, RandomWalk, Record
+from dpcontrol.strategies.posteriors.markov import MarkovChains
+from dpcontrol.strategies.posteriors.sampling import (
+    CrankNicolson,
+    Kernel,
+    Langevin,
+    NoUTurn,
+    RandomWalk,
+    Record,
+)
 
 CUT_OFF = 0.01  # share of trajectories at the greatest depth that is told
 

@@ -13,8 +13,8 @@ from dpcontrol.meter import Meter
 from dpcontrol.problem import Demand
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
-from dpcontrol.strategies.basis import SearchSpaces, check_basis
 from dpcontrol.strategies.checks import cap, positive, whole, within
+from dpcontrol.strategies.evolving.basis import SearchSpaces, check_basis
 from dpcontrol.strategies.verdict import Ended, progressed, summary
 
 COLLAPSED = (

@@ -15,8 +15,8 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.results import FAILED, Status
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import one_of, positive, whole
-from dpcontrol.strategies.gauss_newton import find_mode, load_forward_mode
-from dpcontrol.strategies.gaussian import (
+from dpcontrol.strategies.minimising.gauss_newton import find_mode, load_forward_mode
+from dpcontrol.strategies.posteriors.gaussian import (
     BATCH,
     NOWHERE,
     Normal,

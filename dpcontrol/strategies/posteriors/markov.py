@@ -18,8 +18,8 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.results import Counts, SimulationFailed, Status, UsageError
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import one_of, positive, whole
-from dpcontrol.strategies.moving import Alone, Crew, Mover, Questions
-from dpcontrol.strategies.sampling import (
+from dpcontrol.strategies.posteriors.moving import Alone, Crew, Mover, Questions
+from dpcontrol.strategies.posteriors.sampling import (
     Chains,
     Kernel,
     Plan,
@@ -30,7 +30,7 @@ from dpcontrol.strategies.sampling import (
     chain_randoms,
     first_steps,
 )
-from dpcontrol.strategies.starts import NoStart, around_mode, from_prior
+from dpcontrol.strategies.posteriors.starts import NoStart, around_mode, from_prior
 from dpcontrol.strategies.threads import one_blas_thread
 from dpcontrol.tree import Tree
 
@@ -45,7 +45,7 @@ NO_START = (
 
 @dataclass(frozen=True)
 class MarkovChains(Strategy):
-    """Fields and course of every Markov chain sampler; see :class:`~dpcontrol.strategies.samplers.NUTS`."""
+    """Fields and course of every Markov chain sampler; see :class:`~dpcontrol.strategies.posteriors.samplers.NUTS`."""
 
     chains: int = 4
     draws: int = 1000

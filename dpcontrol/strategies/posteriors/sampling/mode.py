@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
-from dpcontrol.strategies.sampling.asking import Array, Ask
+from dpcontrol.strategies.posteriors.sampling.asking import Array, Ask
 
 STEEP = 10.0  # of the parabola that stands in for what is not finite, relative to the value
 

@@ -17,7 +17,7 @@ from dpcontrol.problem.terms import Misfit
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Outcome, Strategy
 from dpcontrol.strategies.checks import whole
-from dpcontrol.strategies.gaussian import log_densities
+from dpcontrol.strategies.posteriors.gaussian import log_densities
 
 TOGETHER = 128  # members that run as one batch
 REDRAWS = 5  # of members whose run failed

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dpcontrol.strategies.sampling.asking import Array, Ask, Chains, Moved, Points, normals
-from dpcontrol.strategies.sampling.kernels import Kernel
-from dpcontrol.strategies.sampling.leapfrog import Phase, leapfrog
-from dpcontrol.strategies.sampling.metric import Metric, refined
-from dpcontrol.strategies.sampling.windows import Schedule
+from dpcontrol.strategies.posteriors.sampling.asking import Array, Ask, Chains, Moved, Points, normals
+from dpcontrol.strategies.posteriors.sampling.kernels import Kernel
+from dpcontrol.strategies.posteriors.sampling.leapfrog import Phase, leapfrog
+from dpcontrol.strategies.posteriors.sampling.metric import Metric, refined
+from dpcontrol.strategies.posteriors.sampling.windows import Schedule
 
 SEARCH = 40  # doublings of a first step size at most
 PER_DRAW = {"log_density": float, "accepted": float, "divergent": bool, "steps": np.int64, "energy": float}

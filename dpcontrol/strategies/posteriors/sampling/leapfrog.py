@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpcontrol.strategies.sampling.asking import Array, Ask
-from dpcontrol.strategies.sampling.metric import Metric
+from dpcontrol.strategies.posteriors.sampling.asking import Array, Ask
+from dpcontrol.strategies.posteriors.sampling.metric import Metric
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import torch
 from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.problem import draw_prior
-from dpcontrol.strategies.sampling import Ask, Metric, Points, find_mode
+from dpcontrol.strategies.posteriors.sampling import Ask, Metric, Points, find_mode
 
 DENSE_HESSIAN = 500  # unknowns up to which a Hessian is a full matrix
 MODE_ITERATIONS = 500

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dpcontrol.strategies.sampling.asking import (
+from dpcontrol.strategies.posteriors.sampling.asking import (
     Array,
     Ask,
     Chains,
@@ -16,8 +16,8 @@ from dpcontrol.strategies.sampling.asking import (
     log_uniforms,
     normals,
 )
-from dpcontrol.strategies.sampling.leapfrog import Phase, leapfrog
-from dpcontrol.strategies.sampling.metric import Metric
+from dpcontrol.strategies.posteriors.sampling.leapfrog import Phase, leapfrog
+from dpcontrol.strategies.posteriors.sampling.metric import Metric
 
 
 class Kernel(Protocol):

@@ -1,0 +1,1 @@
+"""Searches without gradients: populations that are drawn, ranked and refitted."""

@@ -1,0 +1,1 @@
+"""Controllers that are learned: through the simulator, or from rewards alone."""

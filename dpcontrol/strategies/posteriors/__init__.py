@@ -1,0 +1,1 @@
+"""Posteriors: Markov chains, and approximations that say so."""
