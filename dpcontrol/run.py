@@ -198,10 +198,18 @@ def _with_failures(status: Status, meter: Meter) -> Status:
     failure = meter.latest_failure()
     if failure is None:
         return status
-    where = diagnose(meter.problem, *failure)
+    where = (
+        f"the simulator raised {meter.ledger.crash}."
+        if meter.ledger.crash
+        else diagnose(meter.problem, *failure)
+    )
     count = meter.counts.failures
     told = "1 evaluation was" if count == 1 else f"{count} evaluations were"
     back = "" if status.kind == "diverged" else " and taken back"
+    if View.LOG_DENSITY in meter.problem.offers and meter.problem.joint:
+        back = (
+            " and counted as density zero"  # nothing is wrong with a sampler that learns where it may not go
+        )
     latest = "." if where is None else f"; at the latest of them {where}"
     return Status(status.kind, f"{status.sentence.rstrip()} {told} not finite{back}{latest}")
 

@@ -18,6 +18,7 @@ from dpcontrol.posterior.words import counted, html_table, number, table
 
 RATE = 0.001  # false alarms of a whole calibration
 FEWEST = 20  # simulations below which nothing is judged
+ENOUGH = 100  # simulations that find a width off by a factor of 2 nearly always
 TOLERATED = 0.05  # share of failed runs beyond which a calibration has not passed
 
 
@@ -119,11 +120,12 @@ class Calibration:
         tests = f"{2 * len(self.quantities)} tests at a false-alarm rate of {RATE:g} for all of them together"
         if good < FEWEST:
             return f"{told}: too few to judge by, {FEWEST} are the least."
+        few = f" With fewer than {ENOUGH} simulations only gross errors would show." if good < ENOUGH else ""
         if not self.rejected:
             least = min(each.adjusted for each in self.quantities)
             return (
                 f"{told}: calibrated. No ranks of {counted(len(self.quantities), 'quantity', 'quantities')} speak "
-                f"against it (smallest adjusted p-value {number(least, 2)}, {tests})."
+                f"against it (smallest adjusted p-value {number(least, 2)}, {tests}).{few}"
             )
         wrong = ", ".join(f"{each.name} {each.words}" for each in self.rejected)
         return (

@@ -93,6 +93,7 @@ class Ledger:
     failed: tuple[Tensor, int] | None = None
     vectorises: bool | None = None
     remark: str = ""
+    crash: str = ""  # what a simulator raised in the latest evaluation that it could not answer
     share: float = 0.0
     seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)

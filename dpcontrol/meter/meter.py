@@ -170,7 +170,7 @@ class Meter:
 
         def compute() -> list[Tensor]:
             with torch.no_grad():
-                return [self._each_row(self._log_density, x)]
+                return [self._each_row(self._log_density, x, self._impossible)]
 
         return self._densities("densities", x, compute, sweeps=0)[0]
 
@@ -179,7 +179,7 @@ class Meter:
 
         def compute() -> list[Tensor]:
             with torch.no_grad():
-                return [self._each_row(self._log_density, x)]
+                return [self._each_row(self._log_density, x, self._impossible)]
 
         return self._densities("densities", x, compute, sweeps=0)[1]
 
@@ -188,7 +188,7 @@ class Meter:
 
         def compute() -> list[Tensor]:
             point = x.detach().requires_grad_()
-            found = self._each_row(self._log_density, point)
+            found = self._each_row(self._log_density, point, self._impossible)
             gradient = torch.autograd.grad(found[:, 1].sum(), point)[0]
             return [found.detach(), gradient]
 
@@ -347,11 +347,21 @@ class Meter:
             raise ValueError("a posterior is one search: pose the problem with joint=True")
         return self._rows(x, torch.zeros(len(x), dtype=torch.long))
 
-    def _each_row(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def _impossible(self, row: Tensor, error: Exception) -> Tensor:
+        """What stands for log-likelihood and log-density where the simulator raised something; it is remembered."""
+        self.ledger.crash = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        return torch.full((2,), float("nan"), dtype=row.dtype, device=row.device) + 0.0 * row.sum()
+
+    def _each_row(
+        self,
+        function: Callable[[Tensor], Tensor],
+        x: Tensor,
+        failed: Callable[[Tensor, Exception], Tensor] | None = None,
+    ) -> Tensor:
         """A function of one candidate, of all of them: as one batch where its steps allow that, found out once."""
         if self.ledger.vectorises is None and len(x) > 1:
             self.ledger.vectorises = vectorises(function, x[:2].detach())
-        return each(function, x, batched=bool(self.ledger.vectorises))
+        return each(function, x, batched=bool(self.ledger.vectorises), failed=failed)
 
     def _price(self, rows: int, sweeps: int) -> Counts:
         scenarios = rows if self.problem.separate else rows * self.problem.scenarios.count

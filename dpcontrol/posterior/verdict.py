@@ -195,23 +195,21 @@ def _approximation(summary: Summary) -> Verdict:
         )
     if k <= PARETO:
         headline = (
-            f"{told}: importance weights between it and the posterior are tame (Pareto k {number(k, 2)}, below "
+            f"{told}: importance weights between it and the posterior are tame (Pareto k {k:.2f}, below "
             f"{PARETO}), so it covers the posterior about its mode; moments may still be off by a part of an sd. Modes "
             "that it never met were not checked."
         )
         return Verdict(headline, (), True, None)
     remedy = "Its means may hold, its sds and tails do not: sample with nuts, or use a richer family."
-    words = (
-        f"Pareto k {number(k, 2)} of the importance weights, above {PARETO}: it misses much of the posterior"
-    )
+    words = f"Pareto k {k:.2f} of the importance weights, above {PARETO}: it misses much of the posterior"
     return Verdict(f"{told}.", (Trouble(words, remedy),), True, None)
 
 
 def _ensemble(summary: Summary) -> Verdict:
     headline = (
         f"An approximation, an ensemble of {counted(summary.chains * summary.draws, 'particle')}: exact for linear "
-        "models with Gaussian prior and noise in the limit of many particles only. Nothing was checked; small "
-        "ensembles tend to be too narrow."
+        "models with Gaussian prior and noise, and more particles than unknowns. Nothing was checked; elsewhere it is "
+        "a guess at mean and covariance, and small ensembles tend to be too narrow."
     )
     return Verdict(headline, (), True, None)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.problem.noise import EXPERIMENT_SCALES
 from dpcontrol.problem.observation import Observation
 from dpcontrol.problem.prior import Prior, Separately, centre
 from dpcontrol.problem.slots import InitialState, ObservationScale, Parameters, ProcessNoise
@@ -49,8 +50,23 @@ class SortedPriors:
         """Where a search starts: what was given, or the centre of the prior."""
         like = torch.zeros((), dtype=torch.float64) if like is None else like
         if name in self.start:
-            return torch.as_tensor(self.start[name], dtype=like.dtype, device=like.device).expand(shape)
+            return self._started(name, like, shape)
         return centre(self._all()[name].density, like, shape, name)
+
+    def _started(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        given = torch.as_tensor(self.start[name], dtype=like.dtype, device=like.device)
+        density = self._all()[name].density
+        try:
+            found = given.expand(shape)
+        except RuntimeError as error:
+            raise UsageError(
+                f"the start of {name} has shape {tuple(given.shape)}; expected one that broadcasts to {shape}."
+            ) from error
+        if not bool(density.support.check(found).all()):
+            raise UsageError(
+                f"the start of {name}, {self.start[name]}, lies outside of its prior's support: start inside."
+            )
+        return found
 
     def on(self, device: torch.device) -> SortedPriors:
         """The same with densities on a device: they follow the state."""
@@ -65,10 +81,10 @@ class SortedPriors:
         noise = None if self.noise is None else there(self.noise)
         return replace(self, named=named, initial=initial, noise=noise, scales=scales)
 
-    def unknown_to(self, system: Simulator) -> dict[str, Tensor]:
+    def unknown_to(self, system: Simulator, scenarios: int) -> dict[str, Tensor]:
         """Defaults of parameters that the simulator does not have: a function that makes the initial state may."""
         return {
-            name: self.centre_of(name, belief.shape)
+            name: self.centre_of(name, (scenarios, *belief.shape) if belief.separate else belief.shape)
             for name, belief in self.named.items()
             if name not in system.parameters
         }
@@ -131,7 +147,11 @@ class SortedPriors:
         if self.noise is not None:
             found.append(ProcessNoise(self.noise.shape or tuple(like.shape[1:])))
         if self.scales:
-            found.append(ObservationScale({name: self._scale(name, like) for name in self.scales}))
+            for separate, slot in ((False, "observation"), (True, EXPERIMENT_SCALES)):
+                names = [name for name, belief in self.scales.items() if belief.separate is separate]
+                if names:
+                    scales = {name: self._scale(name, like) for name in names}
+                    found.append(ObservationScale(scales, shared=not separate, name=slot))
         return found
 
     def _scale(self, name: str, like: Tensor) -> Tensor:
@@ -154,7 +174,8 @@ class SortedPriors:
         keys.update({name: belief.density for name, belief in self.initial.items()})
         if self.noise is not None:
             keys["noise"] = self.noise.density
-        keys.update({f"observation.{name}": belief.density for name, belief in self.scales.items()})
+        for name, belief in self.scales.items():
+            keys[f"{EXPERIMENT_SCALES if belief.separate else 'observation'}.{name}"] = belief.density
         return Prior(keys)
 
     def _all(self) -> dict[str, Belief]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from dpcontrol.results import SimulationFailed
 
 Candidate = Callable[[Tensor], Tensor]
+# what a simulator may raise for numbers that it cannot work with; not what a mistake in its code raises
+CRASHES = (SimulationFailed, ArithmeticError, ValueError, RuntimeError, AssertionError)
 TOGETHER = 64  # candidates of one batch: more are hardly faster, and take memory
 
 
@@ -27,25 +29,30 @@ def vectorises(function: Candidate, pair: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-8, equal_nan=True)
 
 
-def each(function: Candidate, rows: Tensor, *, batched: bool, failed: Tensor | None = None) -> Tensor:
+def each(
+    function: Candidate,
+    rows: Tensor,
+    *,
+    batched: bool,
+    failed: Callable[[Tensor, Exception], Tensor] | None = None,
+) -> Tensor:
     """The function of every row.
 
     Args:
         function: of one row.
         rows: ``(count, ...)``.
         batched: whether it vectorises.
-        failed: what stands for the answer where somebody else's simulator crashed; without it ``SimulationFailed`` is
-            raised.
+        failed: ``(row, error) -> answer`` where the simulator raised something; without it that is raised.
     """
     if batched and len(rows) > 1:
         return torch.func.vmap(function, chunk_size=TOGETHER)(rows)
     return torch.stack([_tried(function, row, failed) for row in rows])
 
 
-def _tried(function: Candidate, row: Tensor, failed: Tensor | None) -> Tensor:
+def _tried(function: Candidate, row: Tensor, failed: Callable[[Tensor, Exception], Tensor] | None) -> Tensor:
+    if failed is None:
+        return function(row)
     try:
         return function(row)
-    except SimulationFailed:
-        if failed is None:
-            raise
-        return failed
+    except CRASHES as error:
+        return failed(row, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.believed import SortedPriors, sort_priors
 from dpcontrol.problem.control import as_simulator, checked_state, control_problem
+from dpcontrol.problem.evidence import check_evidence
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.observation import Observation
 from dpcontrol.problem.scenarios import Scenarios
@@ -44,6 +46,21 @@ def inference_problem(
     drives a stochastic system, scales of the measurement noise. Experiments are scenarios: what is sought is shared by
     all of them, unless its prior is ``Separately(density)`` (initial states and process noise always belong to one).
 
+    In a step function a parameter that is shared has its own shape; one that is sought separately has a leading axis of
+    scenarios, and meets a state ``(scenarios, n)`` as ``parameters["rate"][:, None]``. Process noise comes in by
+    keyword, ``step(state, control, *, noise)``, ``(scenarios, ...)`` for each step.
+
+    .. code-block:: python
+
+        def step(state, control, *, parameters, noise):      # two experiments share a rate, each has its own source
+            return state - 0.1 * parameters["rate"] * state + parameters["source"][:, None] + noise
+
+        inference_problem(
+            step, data=data, initial_state=start, horizon=20,            # start (2, n), data (rows, 2, n)
+            observation=observe(Component(0), noise=StudentT("scale", 4.0), steps=range(5, 21, 5)),
+            prior={"rate": LogNormal(0.0, 0.5), "source": Separately(Normal(0.0, 1.0)), "noise": Normal(0.0, 0.1),
+                   "scale": LogNormal(-2.0, 1.0), "initial_state": GaussianField(n, 1.0, length_scale=0.2)})
+
     Args:
         simulator: as in :func:`~dpcontrol.problem.control.control_problem`.
         data: measurements ``(rows, scenarios, ...)`` or ``(rows, ...)``, one row per step that was observed; NaN marks
@@ -70,6 +87,12 @@ def inference_problem(
         raise UsageError(
             "inference needs either prior={name: density}, or unknown=... for estimation without a prior."
         )
+    known = set(inspect.signature(control_problem).parameters) - {"control", "objective", "observation"}
+    strange = sorted(set(rest) - known)
+    if strange:
+        raise UsageError(
+            f"inference_problem takes no {', '.join(strange)}; see help(inference_problem) for what it takes."
+        )
     observations, measured = _paired(observation, data)
     values = dict(rest.pop("parameters", None) or {})
     if prior is None:
@@ -80,9 +103,10 @@ def inference_problem(
         values = {**_centres_of_function(simulator, sought), **values}
         system = as_simulator(simulator, values)
     if callable(initial_state):
-        own = {} if sought is None else sought.unknown_to(system)
+        count = _count(rest.get("scenarios"), sought, measured)
+        own = {} if sought is None else sought.unknown_to(system, count)
         system = StartsFrom(system, initial_state, own)
-        initial_state = system.template(_count(rest.get("scenarios")), values)
+        initial_state = system.template(count, values)
     state = checked_state(initial_state)
     if sought is not None:
         sought.refuse_strangers(system)
@@ -105,7 +129,9 @@ def inference_problem(
     if sought is None:
         return problem
     belief = sought.belief()
-    return replace(problem, prior=belief, unknown=Unknown(problem.unknown.slots, belief.transforms))
+    posed = replace(problem, prior=belief, unknown=Unknown(problem.unknown.slots, belief.transforms))
+    check_evidence(posed)
+    return posed
 
 
 def _paired(
@@ -141,11 +167,15 @@ def _centres_of_function(simulator: Any, sought: SortedPriors) -> dict[str, Any]
     return {name: sought.centre_of(name, density.shape) for name, density in sought.named.items()}
 
 
-def _count(scenarios: Any) -> int:
-    """How many scenarios the further data speak of; 1 without such data."""
+def _count(scenarios: Any, sought: SortedPriors | None, measured: list[Any]) -> int:
+    """How many scenarios the further data speak of, or, where something belongs to each, the measurements; else 1."""
     data = scenarios.data if isinstance(scenarios, Scenarios) else scenarios or {}
     leaves = tree.leaves(dict(data))
-    return len(leaves[0]) if leaves else 1
+    if leaves:
+        return len(leaves[0])
+    shapes = [tuple(leaf.shape) for leaf in tree.leaves(measured[0]) if isinstance(leaf, Tensor)]
+    several = sought is not None and any(belief.separate for belief in sought.named.values())
+    return shapes[0][1] if several and shapes and len(shapes[0]) > 1 else 1
 
 
 def _name_of(simulator: Any) -> str:

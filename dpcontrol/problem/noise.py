@@ -19,6 +19,9 @@ from dpcontrol import tree
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
+# the slot of scales of which every experiment has its own, (scenarios, 1) or (scenarios, entries)
+EXPERIMENT_SCALES = "experiment_observation"
+
 
 @dataclass(frozen=True)
 class NoiseModel(abc.ABC):
@@ -72,7 +75,7 @@ class NoiseModel(abc.ABC):
 
     def _scale(self, like: Tensor, z: Mapping[str, Tree]) -> Tensor:
         if isinstance(self.scale, str):
-            found = z.get("observation", {})
+            found = {**z.get("observation", {}), **z.get(EXPERIMENT_SCALES, {})}
             if self.scale not in found:
                 raise UsageError(
                     f"the noise scale {self.scale!r} is not among the unknown scales {sorted(found)}: add it."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dpcontrol.tree import Tree
 
 #: slots whose parts are reported by their own names; of the others the slot's name is the site's
-DICTS = ("parameters", "experiment_parameters", "observation")
+DICTS = ("parameters", "experiment_parameters", "observation", "experiment_observation")
 
 
 def sites(z: Mapping[str, Tree]) -> dict[str, Tree]:

@@ -253,11 +253,14 @@ class ObservationScale(Slot):
 
     Args:
         start: dict name -> start guess, numbers or tensors (``(measurements,)`` for one scale each).
+        shared: one value for all scenarios (default), or one each: leaves ``(scenarios, 1)`` or
+            ``(scenarios, measurements)``.
+        name: the slot's own, where some scales are shared and some are not.
     """
 
     start: Mapping[str, Any]
     shared: bool = True
-    name: str = field(default="observation", init=False)
+    name: str = "observation"
 
     def guess(self, pose: Pose) -> Tree:
         # a list is one tensor here, not a tree of numbers

@@ -76,8 +76,22 @@ def free_transform(density: Distribution) -> Transform:
     white = white_transform(density)
     if white is not None:
         return white
+    if isinstance(density, torch_distributions.VonMises):
+        raise UsageError(
+            "a VonMises density repeats itself on the whole line and cannot be a prior there: seek the angle on an "
+            "interval, or the two components of a direction."
+        )
     try:
-        return biject_to(density.support)
+        found = biject_to(density.support)
+        if (
+            found.inverse_shape(density.batch_shape + density.event_shape)
+            != density.batch_shape + density.event_shape
+        ):
+            raise UsageError(
+                f"a {type(density).__name__} has more numbers than freedoms and cannot be sought: seek independent "
+                "numbers that it is made of, and normalise them in the simulator."
+            )
+        return found
     except NotImplementedError:
         raise UsageError(
             f"a {type(density).__name__} cannot be sought: no smooth map leads from free numbers to its support "

@@ -13,6 +13,7 @@ from torch import Size, Tensor
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.candidates import each, vectorises
+from dpcontrol.problem.noise import EXPERIMENT_SCALES
 from dpcontrol.problem.predicting import draw_prior, measurements, misfits, predictions
 from dpcontrol.problem.sites import from_sites, site_of, sites
 from dpcontrol.pyro_bridge.plates import failures, filled, without_gradient
@@ -138,7 +139,11 @@ def _setup(problem: Problem) -> Setup:
         lead = whole.shape[: whole.ndim - len(density.batch_shape) - len(density.event_shape)]
         densities[name] = as_pyro(density, Size(lead), like)
     axes = {name: template[name].ndim for name in densities}
-    scales = tuple(site_of(key) for key in belief.densities if key.startswith("observation."))
+    scales = tuple(
+        site_of(key)
+        for key in belief.densities
+        if key.partition(".")[0] in ("observation", EXPERIMENT_SCALES)
+    )
     setup = Setup(problem, densities, axes, scales, data, template, like, batched=False)
     generator = torch.Generator().manual_seed(0)
     pair = [tree.ravel(sites(draw_prior(problem, generator))) for _ in range(2)]
@@ -164,7 +169,9 @@ def _run(setup: Setup, values: Mapping[str, Tensor], batch: Size) -> tuple[list[
     rows = torch.cat(columns, 1)
     sizes = [data.numel() for data in setup.data]
     nothing = torch.full((sum(sizes),), math.nan, dtype=rows.dtype, device=rows.device)
-    flat = each(lambda row: _predicted(setup, row), rows, batched=setup.batched, failed=nothing)
+    flat = each(
+        lambda row: _predicted(setup, row), rows, batched=setup.batched, failed=lambda row, error: nothing
+    )
     there = torch.cat([~torch.isnan(data).reshape(-1) for data in setup.data])
     failed = failures(flat[:, there], 1)
     without_gradient([rows], failed)

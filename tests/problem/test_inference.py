@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from precision import double_precision  # noqa: F401
-from torch.distributions import FisherSnedecor, LogNormal, MultivariateNormal, Normal
+from torch.distributions import Dirichlet, FisherSnedecor, LogNormal, MultivariateNormal, Normal, VonMises
 
 import dpcontrol as dp
 from dpcontrol.meter import Meter
@@ -293,6 +293,14 @@ def test_a_system_that_fails_has_density_minus_infinity():
         ({"start": {"speed": 1.0}}, "has no prior"),
         ({"prior": {**posed_prior(), "initial_state": Normal(torch.zeros(3), 1.0)}}, "shape"),
         ({"prior": {**posed_prior(), "initial_state.q": Normal(0.0, 1.0)}}, "no part q"),
+        ({"prior": {**posed_prior(), "spin": Normal(0.0, 1.0)}}, "spin has a prior, but changes nothing"),
+        ({"prior": {**posed_prior(), "pace": VonMises(0.0, 1.0)}}, "VonMises"),
+        ({"prior": {**posed_prior(), "push": Dirichlet(torch.ones(2))}}, "more numbers than freedoms"),
+        ({"truth": {"speed": 1.0}}, "truth names speed"),
+        ({"truth": {"push": torch.ones(3)}}, "truth of push has shape"),
+        ({"start": {"pace": -1.0}}, "outside of its prior's support"),
+        ({"data": torch.full((3, 2, 2), float("nan"))}, "every entry is NaN"),
+        ({"priors": {}}, "takes no priors"),
     ],
 )
 def test_one_sentence_for_what_cannot_be_posed(changed, words):
@@ -309,3 +317,73 @@ def test_observations_say_what_does_not_fit():
         observe(dp.Gaussian(0.1))
     with pytest.raises(dp.UsageError, match="no whole number of steps"):
         posed(observation=observe(noise=dp.Gaussian("scale"), times=[1.5, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_parameter_of_one_experiment_must_not_move_another(count):
+    def careless(state, control, *, parameters):
+        return state + 0.1 * parameters["push"]  # (scenarios,) along the last axis of (scenarios, 2)
+
+    def careful(state, control, *, parameters):
+        return state + 0.1 * parameters["push"][:, None]
+
+    asked = {
+        "data": torch.zeros(3, count, 2),
+        "initial_state": torch.zeros(count, 2),
+        "prior": {
+            "push": dp.Separately(Normal(torch.tensor(0.0), torch.tensor(1.0))),
+            "scale": dp.Separately(LogNormal(torch.tensor(-1.0), torch.tensor(0.5))),
+        },
+        "observation": observe(noise=dp.Gaussian("scale"), steps=[1, 2, 3]),
+        "horizon": 3,
+    }
+    with pytest.raises(dp.UsageError, match="one experiment changes|line them up"):
+        dp.inference_problem(careless, **asked)
+    problem = dp.inference_problem(careful, **asked)
+    z = problem.start()
+    assert z["experiment_observation"]["scale"].shape == (count, 1) and problem.separate
+    # scales of one experiment do not touch another
+    scale = {"scale": z["experiment_observation"]["scale"] * torch.linspace(1.0, 2.0, count)[:, None]}
+    density = pointwise_log_likelihood(problem, {**z, "experiment_observation": scale})[0]
+    wanted = Normal(0.0, scale["scale"][None].expand(3, count, 2)).log_prob(torch.zeros(3, count, 2))
+    torch.testing.assert_close(density, wanted)
+
+
+def test_the_initial_states_of_experiments_may_be_made_of_their_own_parameters():
+    def drift(state, control):
+        return 0.9 * state
+
+    problem = dp.inference_problem(
+        drift,
+        data=torch.ones(2, 3, 1),
+        initial_state=lambda parameters: parameters["height"].reshape(-1, 1),
+        horizon=2,
+        prior={"height": dp.Separately(Normal(torch.tensor(1.0), torch.tensor(1.0)))},
+        observation=observe(noise=dp.Gaussian(0.1), steps=[1, 2]),
+    )
+    solution = dp.solve(problem, "lbfgs")
+    # linear regressions of one number, all alike
+    precision = 1 + (0.9**2 + 0.81**2) / 0.01
+    expected = (1 + (0.9 + 0.81) / 0.01) / precision
+    found = solution.value["experiment_parameters"]["height"]
+    torch.testing.assert_close(found, torch.full((3,), expected), atol=1e-6, rtol=0)
+
+
+def test_a_simulator_that_raises_has_density_zero_there():
+    def step(state, control, *, parameters):
+        if parameters["pace"] > 1.0:
+            raise ValueError("too fast")
+        return state * parameters["pace"]
+
+    problem = dp.inference_problem(
+        step,
+        data=torch.ones(1, 1, 1),
+        observation=observe(noise=dp.Gaussian(0.1), steps=[1]),
+        initial_state=torch.ones(1, 1),
+        horizon=1,
+        prior={"pace": Normal(torch.tensor(0.5), torch.tensor(1.0))},
+    )
+    meter = Meter(problem)
+    densities, gradients = meter.log_densities_and_gradients(torch.tensor([[0.0], [1.0], [0.2]]))
+    assert torch.isneginf(densities).tolist() == [False, True, False] and gradients[1] == 0
+    assert meter.ledger.crash == "ValueError: too fast" and meter.counts.failures == 1

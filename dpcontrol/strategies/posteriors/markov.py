@@ -41,6 +41,7 @@ NO_START = (
     "no starting point of finite density was found: stress_test(problem, n) says where the simulator fails; a tighter "
     "prior or a smaller time step may help."
 )
+ONE_MODE = " They started around one mode: others were not looked for (start='prior' would)."
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ class MarkovChains(Strategy):
             status = _broken_off(ended, walk.done, self.warmup, self.draws)
         if not record.count:
             return Outcome(status)
-        told = Status(status.kind, f"{status.sentence}{self.remark(record)}")
+        told = Status(
+            status.kind, f"{status.sentence}{self.remark(record)}{ONE_MODE if self.start == 'map' else ''}"
+        )
         return Outcome(told, draws=self._drawn(walk, record))
 
     def _words(self, count: int) -> str:
