@@ -126,8 +126,8 @@ class StressTest:
     def _remedy(self) -> str:
         if any(each.what == "raised" for each in self.failures):
             return (
-                "An exception ends a run: return numbers that are not finite instead (torch.where(ok, x, nan)), which "
-                "samplers take as density zero."
+                "Samplers take what raises as density zero, but searches and batches of draws end there: return numbers "
+                "that are not finite instead, torch.where(ok, x, nan)."
             )
         if self.passed:
             return "Samplers take them as density zero and live; the posterior is that of the prior without them."
@@ -214,8 +214,13 @@ def _together(problem: Problem) -> int:
 
 def _failing(meter: Meter, batch: Tensor, gradients: bool) -> list[Failure]:
     """The failing draws of a batch, numbered inside it; one by one where the batch raises."""
+    meter.ledger.crash = ""
     try:
-        return list(_not_finite(meter, batch, gradients))
+        found = list(_not_finite(meter, batch, gradients))
+        if not meter.ledger.crash:
+            return found
+        if len(batch) == 1:
+            return [Failure(0, "raised", meter.ledger.crash)]
     except Exception as error:  # of anybody's step: it becomes a line of the report
         if len(batch) == 1:
             return [Failure(0, "raised", f"{type(error).__name__}: {_first_line(error)}")]

@@ -99,7 +99,7 @@ def control_problem(
             "scenarios={'noise': tensor (scenarios, horizon, ...)}."
         )
     template = start_state(system, values, cast)
-    setting = Setting(cast.count, steps, template, tuple(cast.data))
+    setting = Setting(cast.count, steps, template, tuple(cast.data), tuple(system.parameters))
     bound, lifted = folds.bind(objective, setting)
     problem = Problem(
         name=name or _name_of(simulator),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.believed import EXPERIMENTS
 from dpcontrol.problem.predicting import draw_prior, measurements, predictions
 from dpcontrol.problem.sites import sites
-from dpcontrol.results import SimulationFailed, UsageError
+from dpcontrol.results import UsageError
 
 DRAWS = 2  # of the prior, beside the start
 
@@ -93,9 +95,12 @@ def _slopes(
         for slot, value in z.items()
     }
     try:
-        found = predictions(problem, moved)
-    except SimulationFailed:
-        return None
+        with warnings.catch_warnings():
+            # a step that looks at a number of its parameters, float(p), may
+            warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+            found = predictions(problem, moved)
+    except (ArithmeticError, ValueError, AssertionError):
+        return None  # such draws have density zero
     except (RuntimeError, IndexError) as error:
         raise UsageError(
             f"predicting {problem.scenarios.count} experiments together failed with {type(error).__name__}: {error}. "

@@ -29,12 +29,16 @@ class Frame(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a term may know when it is bound to a problem: sizes, and the initial state ``(scenarios, ...)``."""
+    """What a term may know when it is bound to a problem: sizes, and the initial state ``(scenarios, ...)``.
+
+    ``names`` are the entries of the scenarios, ``parameters`` those of the simulator, which an entry would replace.
+    """
 
     scenarios: int
     horizon: int
     state: Tree
     names: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
 
 
 class Lifted(NamedTuple):
@@ -309,7 +313,7 @@ def lift(
                 "model NaN marks what was not measured)."
             )
     name = wanted
-    while name in setting.names:
+    while name in setting.names or name in setting.parameters:
         name += "_"
     return name, {name: Lifted(lifted, shared)}
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -128,22 +129,30 @@ def unvalidated(density: Distribution) -> Distribution:
     return bare
 
 
-def with_tensors(thing: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A density (or what it is made of) with every tensor in it changed: moved to another device, say."""
+def with_tensors(thing: Any, change: Callable[[Tensor], Tensor], seen: dict[int, Any] | None = None) -> Any:
+    """A density (or what it is made of) with every tensor in it changed: moved to another device, say.
+
+    ``seen`` are parts that were changed already: transforms and their inverses know each other.
+    """
+    seen = {} if seen is None else seen
+    if id(thing) in seen:
+        return seen[id(thing)]
     if isinstance(thing, Tensor):
         return change(thing)
+    if isinstance(thing, weakref.ref):  # a transform makes its inverse anew
+        return None
     if isinstance(thing, (list, tuple)):
-        return type(thing)(with_tensors(part, change) for part in thing)
+        return type(thing)(with_tensors(part, change, seen) for part in thing)
     if dataclasses.is_dataclass(thing) and not isinstance(thing, (Distribution, Transform, type)):
         parts = {entry.name: getattr(thing, entry.name) for entry in dataclasses.fields(thing) if entry.init}
         return dataclasses.replace(
-            thing, **{name: with_tensors(part, change) for name, part in parts.items()}
+            thing, **{name: with_tensors(part, change, seen) for name, part in parts.items()}
         )
     if not isinstance(thing, (Distribution, Transform)):
         return thing
-    found = copy.copy(thing)
+    found = seen[id(thing)] = copy.copy(thing)
     for name, value in vars(thing).items():
-        found.__dict__[name] = with_tensors(value, change)
+        found.__dict__[name] = with_tensors(value, change, seen)
     return found
 
 

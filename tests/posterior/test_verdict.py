@@ -72,7 +72,7 @@ def test_approximations_are_called_approximations():
     assert "ensemble of 1,000 particles" in judge(summary(values, kind="ensemble")).headline
     draws = Draws(values, np.zeros((1, 1000)), kind="independent")
     sites = {"rate": values[..., 0]}
-    assert "Pareto k 0.2, below" in judge(summarise(draws, sites, weights_shape=0.2)).headline
+    assert "Pareto k 0.20, below" in judge(summarise(draws, sites, weights_shape=0.2)).headline
     assert "it is the posterior itself" in judge(summarise(draws, sites, weights_shape=-np.inf)).headline
     lost = Draws(values, np.where(np.arange(1000) < 3, -np.inf, 0.0)[None], kind="independent")
     assert "-∞" in str(summarise(lost, sites))

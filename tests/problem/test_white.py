@@ -181,7 +181,7 @@ def test_a_prior_outside_of_its_support_is_zero_also_in_a_batch():
 
 
 def test_densities_without_a_quantile_move_freely_on_their_support():
-    for density in (td.FisherSnedecor(6.0, 8.0), td.VonMises(0.0, 2.0), td.Dirichlet(torch.ones(3))):
+    for density in (td.FisherSnedecor(6.0, 8.0), td.FisherSnedecor(torch.tensor([3.0, 9.0]), 8.0)):
         assert white_transform(density) is None
         transform = free_transform(density)
         state = torch.get_rng_state()
@@ -189,8 +189,14 @@ def test_densities_without_a_quantile_move_freely_on_their_support():
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.allclose(transform(transform.inv(draws)), draws)
         assert torch.equal(draws, draw(density, torch.Generator().manual_seed(2), (3,)))
-    with pytest.raises(UsageError, match="a Poisson cannot be sought"):
-        free_transform(td.Poisson(3.0))
+    refused = {
+        "a Poisson cannot be sought": td.Poisson(3.0),
+        "VonMises density repeats itself": td.VonMises(0.0, 2.0),
+        "more numbers than freedoms": td.Dirichlet(torch.ones(3)),
+    }
+    for words, density in refused.items():
+        with pytest.raises(UsageError, match=words):
+            free_transform(density)
 
 
 def _normal(w):

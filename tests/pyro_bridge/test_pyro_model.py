@@ -335,7 +335,17 @@ def test_with_a_finite_penalty_svi_learns_to_stay_away():
 
 
 def test_names_of_the_models_own_sites_are_refused():
-    problem = line(prior={"push": Normal(0.0, 1.0), "data": Normal(0.0, 1.0)})
+    def step(x, u, *, parameters):
+        return x + parameters["data"]
+
+    problem = inference_problem(
+        step,
+        data=torch.ones(1, 1, 1, dtype=F64),
+        observation=observe(noise=Gaussian(1.0), steps=[1]),
+        initial_state=torch.zeros(1, 1, dtype=F64),
+        horizon=1,
+        prior={"data": Normal(0.0, 1.0)},
+    )
     with pytest.raises(UsageError, match="call it something else"):
         pyro_model(problem)
 
