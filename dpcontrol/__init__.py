@@ -77,12 +77,19 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import CEM as CEM
     from dpcontrol.strategies import CMAES as CMAES
     from dpcontrol.strategies import LBFGS as LBFGS
+    from dpcontrol.strategies import MALA as MALA
+    from dpcontrol.strategies import NUTS as NUTS
+    from dpcontrol.strategies import PCN as PCN
+    from dpcontrol.strategies import PPO as PPO
+    from dpcontrol.strategies import SAC as SAC
     from dpcontrol.strategies import SVI as SVI
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
     from dpcontrol.strategies import EnsembleKalman as EnsembleKalman
     from dpcontrol.strategies import GaussNewton as GaussNewton
     from dpcontrol.strategies import Laplace as Laplace
+    from dpcontrol.strategies import LearnedPolicy as LearnedPolicy
+    from dpcontrol.strategies import Metropolis as Metropolis
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
 
@@ -161,6 +168,13 @@ ROOMS = {
         "Laplace",
         "MultiStart",
         "NewtonKrylov",
+        "LearnedPolicy",
+        "PPO",
+        "SAC",
+        "NUTS",
+        "MALA",
+        "Metropolis",
+        "PCN",
     ),
 }
 __all__ = sorted(name for names in ROOMS.values() for name in names)

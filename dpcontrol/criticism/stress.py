@@ -126,8 +126,8 @@ class StressTest:
     def _remedy(self) -> str:
         if any(each.what == "raised" for each in self.failures):
             return (
-                "Samplers take what raises as density zero, but searches and batches of draws end there: return numbers "
-                "that are not finite instead, torch.where(ok, x, nan)."
+                "Samplers take what raises as density zero, but searches and batches of draws end there: return "
+                "numbers that are not finite instead, torch.where(ok, x, nan)."
             )
         if self.passed:
             return "Samplers take them as density zero and live; the posterior is that of the prior without them."

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from dpcontrol.problems import poisson_inversion
+from taylor import taylor_rates
 
 import dpcontrol as dp
 from dpcontrol.meter import Meter
 from dpcontrol.problem.predicting import predictions
-from tests.taylor import taylor_rates
 
 F64 = torch.float64
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "poisson_inversion.json").read_text())[

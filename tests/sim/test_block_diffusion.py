@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from taylor import convergence_order, taylor_rates
 
 from dpcontrol.results import UsageError
 from dpcontrol.sim import block_diffusion
-from tests.taylor import convergence_order, taylor_rates
 
 F64 = torch.float64
 TEN = torch.tensor(10.0, dtype=F64)
