@@ -27,11 +27,12 @@ VALUE, ERROR = "value", "error"
 def main() -> None:
     """The first message is the function, pickled by itself; every further one a list of ``(arguments, keywords)``."""
     requests, answers = take_pipes()
-    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
-    function = _loaded(messages.get())
+    # unpickled here alone: two threads that import the same modules at once may each see half of them
+    function = _loaded(pickle.loads(messages.get()))
     while True:
-        calls = messages.get()
+        calls = pickle.loads(messages.get())
         found = [_answer(function, *call) for call in calls]
         try:
             packed = cloudpickle.dumps(found)
@@ -41,10 +42,10 @@ def main() -> None:
         wire.write(answers, packed)
 
 
-def _listen(requests: BinaryIO, messages: queue.SimpleQueue[Any]) -> None:
+def _listen(requests: BinaryIO, messages: queue.SimpleQueue[bytes]) -> None:
     while True:
         try:
-            messages.put(wire.receive(requests))
+            messages.put(wire.read(requests))
         except wire.Closed:
             os._exit(0)  # nobody waits for an answer
 
