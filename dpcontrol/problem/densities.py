@@ -207,7 +207,16 @@ def _batched(dims: tuple[int | None, ...], entries: tuple[Tensor, ...]) -> tuple
     return torch.broadcast_tensors(*moved)
 
 
-class _Quantile(torch.autograd.Function):
+class _Mapped(torch.autograd.Function):
+    """What both directions remember: where they were asked, and what they answered."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+        ctx.save_for_forward(*inputs, output)
+
+
+class _Quantile(_Mapped):
     """``F^-1(Phi(w))``, and its derivatives by those of its equation, to any order."""
 
     @staticmethod
@@ -223,11 +232,6 @@ class _Quantile(torch.autograd.Function):
         return interior((start + scale * offset).to(dtype), low.to(dtype), high.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-        ctx.save_for_forward(*inputs, output)
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         w, *rest, x = ctx.saved_tensors
         return tuple(gradients[0] * slope for slope in _slopes(w, x, *rest))
@@ -239,7 +243,7 @@ class _Quantile(torch.autograd.Function):
         return sum(slope * tangent for slope, tangent in pairs if tangent is not None)  # type: ignore[return-value]
 
 
-class _Score(torch.autograd.Function):
+class _Score(_Mapped):
     """``Phi^-1(F(x))``, and its derivatives by those of the inverse."""
 
     @staticmethod
@@ -256,11 +260,6 @@ class _Score(torch.autograd.Function):
         lower = log_share(log_mass(alpha, xi, (x - low) / scale), whole)
         upper = log_share(log_mass(xi, beta, (high - x) / scale), whole)
         return from_log_tails(lower, upper).to(dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-        ctx.save_for_forward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:

@@ -215,7 +215,17 @@ class ThroughNormal(Transform):
         return log_phi(x) - self.log_density(y)
 
 
-class _Forward(torch.autograd.Function):
+class _Mapped(torch.autograd.Function):
+    """What both directions remember: where they were asked, and what they answered."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
+        ctx.through = inputs[1]
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+
+class _Forward(_Mapped):
     @staticmethod
     def forward(w: Tensor, through: ThroughNormal) -> Tensor:
         return through.forward(w).to(w.dtype)
@@ -224,12 +234,6 @@ class _Forward(torch.autograd.Function):
     def vmap(info: Any, dims: Any, w: Tensor, through: ThroughNormal) -> tuple[Tensor, int]:
         # entry by entry, and parameters of a density broadcast from the left
         return _Forward.apply(w.movedim(dims[0], 0), through), 0
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
-        ctx.through = inputs[1]
-        ctx.save_for_backward(inputs[0], output)
-        ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -242,7 +246,7 @@ class _Forward(torch.autograd.Function):
         return tangents[0] * ctx.through.slope(w, x)
 
 
-class _Backward(torch.autograd.Function):
+class _Backward(_Mapped):
     @staticmethod
     def forward(x: Tensor, through: ThroughNormal) -> Tensor:
         return through.backward(x).to(x.dtype)
@@ -250,12 +254,6 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, dims: Any, x: Tensor, through: ThroughNormal) -> tuple[Tensor, int]:
         return _Backward.apply(x.movedim(dims[0], 0), through), 0
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
-        ctx.through = inputs[1]
-        ctx.save_for_backward(inputs[0], output)
-        ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
