@@ -61,6 +61,11 @@ class Strategy(abc.ABC):
         """Whether it offers its state to ``meter.keep``; otherwise it is resumed by replaying the meter's journal."""
         return False
 
+    @property
+    def replans(self) -> bool:
+        """Whether it decides control by control while the episode runs: a decision then costs a share of the run."""
+        return False
+
     def load(self) -> None:
         """Import heavy libraries that the search will need, so that the run's clock does not measure them."""
         return None
