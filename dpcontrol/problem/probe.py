@@ -18,7 +18,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.rolling import open_problem
 from dpcontrol.problem.slots import ControlSequence
-from dpcontrol.problem.unknown import Law
+from dpcontrol.problem.unknown import Remembering
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
@@ -83,8 +83,8 @@ def _first_step(problem: Problem, scenarios: Tensor) -> tuple[Course, Position, 
     guess = problem.start(scenarios)
     with torch.no_grad():
         course, position, inputs, data = open_problem(problem, guess, scenarios, plant=False)
-        if inputs.law is not None:
-            control = _policy_control(inputs.law, position.state, data)
+        if inputs.acting is not None:
+            control = _policy_control(inputs.acting, position.state, data)
         else:
             control = tree.map(lambda leaf: leaf[:, 0], inputs.controls)
     noise = tree.map(lambda leaf: leaf[:, 0], data.get("noise"))
@@ -100,9 +100,9 @@ def _moved(problem: Problem, control: Tree) -> Tree:
     return moved
 
 
-def _policy_control(law: Law, state: Tree, data: Mapping[str, Tree]) -> Tree:
+def _policy_control(acting: Remembering, state: Tree, data: Mapping[str, Tree]) -> Tree:
     try:
-        return law(state, 0.0, data)
+        return acting.act(acting.begin(state, data), state, 0.0, data)[0]
     except USERS_ERRORS as error:
         raise UsageError(
             f"the policy's network failed with {_said(error)}; it is called as network(state, t, scenario), with a "

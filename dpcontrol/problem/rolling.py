@@ -21,7 +21,7 @@ from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.objective import Frame, Objective
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.stretches import Ran, kernel_ahead, run_stretches
-from dpcontrol.problem.unknown import Inputs, Law, Unknown
+from dpcontrol.problem.unknown import Forgetful, Inputs, Law, Unknown
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
 
@@ -75,8 +75,8 @@ def open_problem(
 class Loop:
     """The free steps of a problem, ready to be run: arguments of :func:`dpcontrol.engine.scan.scan`.
 
-    The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``. ``open`` is whether all controls are
-    known beforehand.
+    The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``; in a closed loop the controller's memory
+    comes fourth. ``open`` is whether all controls are known beforehand.
     """
 
     body: Body
@@ -105,19 +105,20 @@ def open_loop(
     """The course and the loop that :func:`roll` runs, not yet run, and the noise ``(horizon, scenarios, ...)``."""
     course, position, inputs, data = open_problem(problem, z, scenarios, plant=plant)
     steps = problem.free_steps
-    closed_loop = law is not None or inputs.law is not None
+    given = None if law is None else Forgetful(law)
+    acting = given or inputs.acting
     noise = _by_step(data.get("noise"))
-    controls = None if closed_loop else _by_step(inputs.controls)
+    controls = None if acting is not None else _by_step(inputs.controls)
 
     def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
-        state, memories, loss = carry
+        state, memories, loss, *held = carry
         control, disturbance, nudge = row if row is not None else (None, None, None)
         state = _moved(state, nudge)
         here = course.with_constants(constants)
-        if closed_loop:
-            acting = law or problem.unknown.place(here.frame.z, inputs).law
+        if held:
+            acting = given or problem.unknown.place(here.frame.z, inputs).acting
             assert acting is not None
-            control = acting(state, k * here.simulator.dt, here.frame.scenario)
+            control, held[0] = acting.act(held[0], state, k * here.simulator.dt, here.frame.scenario)
         rows = None
         if residuals:
             rows = folds.residual_rows(
@@ -125,11 +126,13 @@ def open_loop(
             )
         after, cost = courses.step(here, Position(state, memories, k), control, disturbance)
         loss = loss if cost is None else loss + cost
-        return (after.state, after.memories, loss), ((after.state, control) if keep else None, rows)
+        return (after.state, after.memories, loss, *held), ((after.state, control) if keep else None, rows)
 
     rows = controls, *(tree.map(lambda leaf: leaf[:steps], value) for value in (noise, nudges))
-    carry = position.state, position.memories, courses.total(like=position.state)
-    ahead = not closed_loop and nudges is None
+    carry: tuple[Tree, ...] = position.state, position.memories, courses.total(like=position.state)
+    if acting is not None:
+        carry = *carry, acting.begin(position.state, data)
+    ahead = acting is None and nudges is None
     return course, Loop(body, carry, rows, steps, course.constants(), ahead), noise
 
 

@@ -29,7 +29,7 @@ def settled(problem: Problem) -> Problem:
     pair = torch.tensor([0, problem.scenarios.count - 1])
     with torch.no_grad():
         course, position, inputs, _ = open_problem(problem, problem.start(pair), pair, plant=False)
-        if inputs.law is not None:
+        if inputs.acting is not None:
             return problem
         count = min(TRIED_STEPS, problem.free_steps)
         control = tree.map(lambda leaf: leaf[:, 0], inputs.controls)

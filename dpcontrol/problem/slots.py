@@ -273,13 +273,38 @@ class ObservationScale(Slot):
         return inputs
 
 
+class MemoryNetwork(torch.nn.Module):
+    """A controller's network with a memory: ``control, memory = network(memory, state, t, scenario)``."""
+
+    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
+        """The memory before the first step, a tree of tensors ``(scenarios, ...)``; weights have no say in it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A network with memory under given weights."""
+
+    network: MemoryNetwork
+    weights: Tree
+
+    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
+        return self.network.begin(state, scenario)
+
+    def act(self, memory: Tree, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+        found: tuple[Tree, Tree] = torch.func.functional_call(
+            self.network, self.weights, (memory, state, t, scenario)
+        )
+        return found
+
+
 @dataclass(frozen=True)
 class Policy(Slot):
     """The weights of a feedback controller, ``z["policy"]``: ``control = network(state, t, scenario)``.
 
     Args:
         network: a module called with the state ``(scenarios, ...)``, the time (a float) and the dict of per-scenario
-            data; its present weights are the start guess.
+            data; its present weights are the start guess. A :class:`MemoryNetwork` is called with its memory first.
     """
 
     network: torch.nn.Module
@@ -294,6 +319,9 @@ class Policy(Slot):
         return tree.map(_own_size, self.guess(pose))
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
+        if isinstance(self.network, MemoryNetwork):
+            return replace(inputs, remembering=_Weighted(self.network, value))
+
         def law(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
             return torch.func.functional_call(self.network, value, (state, t, scenario))
 

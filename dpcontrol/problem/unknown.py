@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,33 @@ from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 Law = Callable[[Tree, float, Mapping[str, Tree]], Tree]
+
+
+class Remembering(Protocol):
+    """A law with a memory, which rides in the carry of the rollout's loop (a plan that is under way, say)."""
+
+    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
+        """The memory before the first step: a tree of tensors ``(scenarios, ...)`` of fixed structure and shapes."""
+        ...
+
+    def act(self, memory: Tree, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+        """The control ``(scenarios, *shape)`` at time ``t``, and the memory afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """A law without memory, as one that has an empty one."""
+
+    law: Law
+
+    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> None:
+        """Nothing."""
+        return None
+
+    def act(self, memory: Tree, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+        """What the law says."""
+        return self.law(state, t, scenario), memory
 
 
 @dataclass(frozen=True)
@@ -35,14 +63,22 @@ class Pose:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a rollout takes in. ``controls`` and ``noise`` are ``(scenarios, horizon, ...)``; a ``law`` acts instead of
-    controls, and ``noise=None`` leaves that of the scenarios."""
+    """What a rollout takes in. ``controls`` and ``noise`` are ``(scenarios, horizon, ...)``; a ``law``, or one that is
+    ``remembering``, acts instead of controls, and ``noise=None`` leaves that of the scenarios."""
 
     initial_state: Tree
     parameters: Mapping[str, Tree] = field(default_factory=dict)
     controls: Tree = None
     noise: Tree = None
     law: Law | None = None
+    remembering: Remembering | None = None
+
+    @property
+    def acting(self) -> Remembering | None:
+        """Who acts step by step, whether it remembers or not; ``None`` where controls are given."""
+        if self.remembering is not None or self.law is None:
+            return self.remembering
+        return Forgetful(self.law)
 
 
 class Slot(abc.ABC):
