@@ -1,5 +1,16 @@
 """Problems: what is sought, over which system, scored by what."""
 
+from dpcontrol.problem.acting import (
+    Acting,
+    Delayed,
+    Outset,
+    Played,
+    Sensed,
+    from_law,
+    from_solution,
+    from_value,
+    play,
+)
 from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
@@ -36,8 +47,10 @@ from dpcontrol.problem.unknown import Unknown
 from dpcontrol.results import UsageError
 
 __all__ = [
+    "Acting",
     "Component",
     "ControlSequence",
+    "Delayed",
     "Demand",
     "Episode",
     "Gaussian",
@@ -51,13 +64,16 @@ __all__ = [
     "Observation",
     "ObservationScale",
     "Origin",
+    "Outset",
     "Parameters",
+    "Played",
     "Points",
     "Policy",
     "Prior",
     "Problem",
     "ProcessNoise",
     "Scenarios",
+    "Sensed",
     "Separately",
     "StudentT",
     "TruncatedNormal",
@@ -72,13 +88,17 @@ __all__ = [
     "draw_prior",
     "effort",
     "fold",
+    "from_law",
     "from_sites",
+    "from_solution",
+    "from_value",
     "gradient_growth",
     "inference_problem",
     "misfit",
     "observe",
     "penalty",
     "plan_gradient",
+    "play",
     "pointwise_log_likelihood",
     "predictions",
     "reach",

@@ -1,0 +1,457 @@
+"""Controllers that may remember, what goes wrong between them and the world, and the one loop that scores them all.
+
+A controller is asked for a memory when an episode begins, and then at every step for a control. A feedback law, a
+trained network, a plan that is replayed without looking, a receding horizon, a filter with a regulator behind it and a
+policy of another library are all controllers; :func:`play` closes the loop around any of them, on the plant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dpcontrol import tree
+from dpcontrol.engine.trajectory import Trajectory, times
+from dpcontrol.problem import course as courses
+from dpcontrol.problem.base import Problem, View
+from dpcontrol.problem.observing import Controller
+from dpcontrol.problem.rolling import open_problem
+from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.slots import ControlSequence, Policy
+from dpcontrol.problem.terms import Penalty
+from dpcontrol.problem.unknown import Inputs, Law
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator
+from dpcontrol.tree import Tree
+
+
+@dataclass(frozen=True)
+class Outset:
+    """What a controller may know before the first step.
+
+    Attributes:
+        state: the state at the start, leaves ``(scenarios, ...)``.
+        scenario: the per-scenario data.
+        steps: how many controls will be asked for.
+        dt: the time between two of them.
+        generator: for whatever is random in a controller or its sensors. Draw from it here, not while acting, so that
+            the same outset gives the same episode.
+    """
+
+    state: Tree
+    scenario: Mapping[str, Tree]
+    steps: int
+    dt: float
+    generator: torch.Generator
+
+    @property
+    def count(self) -> int:
+        """How many episodes run side by side."""
+        return len(tree.leaves(self.state)[0])
+
+
+@runtime_checkable
+class Acting(Protocol):
+    """A controller with a memory. Frozen: everything that changes during an episode is in the memory.
+
+    The memory is any value that belongs to the controller (a tree of tensors, a solver's warm start, ``None``); it is
+    never changed in place, so that a step can be taken again.
+    """
+
+    def init(self, outset: Outset) -> Any:
+        """The memory before the first step."""
+        ...
+
+    def act(self, memory: Any, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Any]:
+        """The control ``(scenarios, *shape)`` at time ``t``, and the memory afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class FromLaw:
+    """A law ``law(state, t, scenario) -> control`` as a controller; it remembers nothing."""
+
+    law: Law
+
+    def init(self, outset: Outset) -> None:
+        """Nothing."""
+        return None
+
+    def act(self, memory: None, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, None]:
+        """What the law says."""
+        return self.law(state, t, scenario), None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A plan, played step by step without looking at the state.
+
+    Args:
+        controls: leaves ``(scenarios, steps, *shape)``.
+        scenario: the data of the scenarios that it was made for: in others it is refused.
+    """
+
+    controls: Tree
+    scenario: Mapping[str, Tree]
+
+    def init(self, outset: Outset) -> tuple[list[Tree], int]:
+        """The rows of the plan, and which one is next.
+
+        Raises:
+            UsageError: for other scenarios than those it was made for, or more steps than it has.
+        """
+        if not _same_scenes(self.scenario, outset.scenario):
+            raise UsageError(
+                "this plan was made for other scenarios, and a plan does not look: solve it for these, or let a "
+                "feedback controller act."
+            )
+        rows = tree.unbind(tree.map(lambda leaf: leaf.transpose(0, 1), self.controls))
+        if len(rows) < outset.steps:
+            raise UsageError(f"this plan has {len(rows)} controls, but the episode takes {outset.steps}.")
+        return rows, 0
+
+    def act(
+        self, memory: tuple[list[Tree], int], state: Tree, t: float, scenario: Mapping[str, Tree]
+    ) -> tuple[Tree, tuple[list[Tree], int]]:
+        """The next row."""
+        rows, k = memory
+        return rows[k], (rows, k + 1)
+
+
+@dataclass(frozen=True)
+class Sensed:
+    r"""A controller that sees the state through a noisy sensor.
+
+    It is handed :math:`x_k + \sigma \xi_k` with standard normal :math:`\xi_k`, drawn anew for every entry and step.
+    With probability ``dropout`` the measurement of a scenario is lost at a step, and the last one stays (the first
+    one always arrives). Noise goes to every real or complex entry of the state, before the controller's own observation
+    picks from it; an observation that is noisy in other units is best made a controller of one's own.
+
+    Args:
+        controller: who sees it.
+        noise: :math:`\sigma`, in the state's unit: a number, or a tree of numbers or tensors that broadcast to the
+            state. Zero leaves the state as it is, to the bit.
+        dropout: probability of a lost measurement, in [0, 1).
+    """
+
+    controller: Acting
+    noise: Any = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_acting("Sensed", self.controller)
+        for leaf in tree.leaves(self.noise):
+            level = torch.as_tensor(leaf)
+            if not level.is_floating_point() or not bool((torch.isfinite(level) & (level >= 0)).all()):
+                raise UsageError(f"Sensed(noise=...) is a standard deviation, 0.0 or larger; found {leaf!r}.")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise UsageError(
+                f"Sensed(dropout=...) is a probability of at least 0 and below 1; found {self.dropout!r}."
+            )
+
+    def init(self, outset: Outset) -> Any:
+        """The controller's memory, the seed of the noise, the step and the last measurement."""
+        seed = int(torch.randint(2**62, (), generator=outset.generator))
+        return self.controller.init(outset), seed, 0, None
+
+    def act(self, memory: Any, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Any]:
+        """What the controller does with a noisy state."""
+        inner, seed, k, last = memory
+        # a stream of its own for each step: the same memory gives the same noise, and nothing has to be kept
+        generator = torch.Generator().manual_seed(seed + k)
+        seen = _noisy(state, self.noise, generator)
+        if self.dropout > 0 and last is not None:
+            lost = torch.rand(len(tree.leaves(state)[0]), generator=generator) < self.dropout
+            seen = tree.map(lambda new, old: _where(lost, old, new), seen, last)
+        control, inner = self.controller.act(inner, seen, t, scenario)
+        return control, (inner, seed, k + 1, seen if self.dropout > 0 else None)
+
+
+@dataclass(frozen=True)
+class Delayed:
+    """A controller whose commands reach the actuator ``steps`` steps late.
+
+    What it decides at step k is played at step k + ``steps``. Until the first command arrives the actuator plays
+    ``before`` (zero by default), clipped to the bounds like every control; the last ``steps`` commands are never
+    played.
+
+    Args:
+        controller: who commands. It does not know of the delay.
+        steps: whole steps, 0 or more.
+        before: the control before the first command, a tree of numbers or tensors that broadcast to it.
+    """
+
+    controller: Acting
+    steps: int
+    before: Any = 0.0
+
+    def __post_init__(self) -> None:
+        require_acting("Delayed", self.controller)
+        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 0:
+            raise UsageError(f"Delayed(steps=...) must be a whole number, 0 or more; found {self.steps!r}.")
+
+    def init(self, outset: Outset) -> Any:
+        """The controller's memory, and no command under way."""
+        return self.controller.init(outset), ()
+
+    def act(self, memory: Any, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Any]:
+        """The command of ``steps`` steps ago."""
+        inner, under_way = memory
+        command, inner = self.controller.act(inner, state, t, scenario)
+        if len(under_way) < self.steps:
+            return _filled(command, self.before), (inner, (*under_way, command))
+        queue = (*under_way, command)
+        return queue[0], (inner, queue[1:])
+
+
+def from_law(law: Law) -> FromLaw:
+    """A feedback law ``law(state, t, scenario) -> control`` as a controller.
+
+    Raises:
+        UsageError: if it cannot be called.
+    """
+    if not callable(law):
+        raise UsageError(f"a law is a function law(state, t, scenario) -> control; found {law!r}.")
+    return FromLaw(law)
+
+
+def from_value(problem: Problem, z: Mapping[str, Tree]) -> Acting:
+    """The answer ``z`` of a problem as a controller.
+
+    The network of a problem that seeks a policy, with the weights of ``z``; or the control sequence that was found,
+    replayed step by step.
+
+    Raises:
+        UsageError: if the problem's unknown does not act step by step.
+    """
+    _require_steps(problem)
+    (slot,) = problem.unknown.slots
+    with torch.no_grad():
+        inputs = slot.place(tree.detach(z[slot.name]), Inputs(problem.scenarios.data["initial_state"]))
+    if inputs.law is not None:
+        return FromLaw(inputs.law)
+    return Replayed(inputs.controls, problem.scenarios.data)
+
+
+class Answer(Protocol):
+    """What :func:`from_solution` needs of a solution."""
+
+    @property
+    def problem(self) -> Problem | None: ...
+    @property
+    def value(self) -> Tree: ...
+
+
+def from_solution(solution: Answer) -> Acting:
+    """A solution as a controller, see :func:`from_value`.
+
+    Raises:
+        UsageError: if it was loaded without its problem, or does not act step by step.
+    """
+    if solution.problem is None:
+        raise UsageError(
+            "a solution without its problem cannot act: load it with Solution.load(folder, problem)."
+        )
+    return from_value(solution.problem, solution.value)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What became of a controller in closed loop.
+
+    Attributes:
+        losses: of each scenario, ``(scenarios,)``.
+        trajectory: on the plant; ``controls`` are those that were played.
+        metrics: the problem's figures.
+        memory: the controller's, after the last step.
+        seconds: wall time of all its decisions.
+    """
+
+    losses: Tensor
+    trajectory: Trajectory
+    metrics: Mapping[str, float]
+    memory: Any
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Mean over the scenarios."""
+        return float(self.losses.mean())
+
+
+@torch.no_grad()
+def play(
+    problem: Problem,
+    controller: Acting,
+    *,
+    plant: Simulator | None = None,
+    scenarios: Scenarios | None = None,
+    pushes: Tree = None,
+    generator: torch.Generator | None = None,
+) -> Played:
+    """Close the loop around a controller, and score it.
+
+    Controls are clipped to the bounds of the problem's control. A closing condition takes the last step, as everywhere.
+    Without gradients; numbers that are not finite are not an error, they become losses that are not finite.
+
+    Args:
+        problem: seeks a control or a policy; what it seeks plays no role here.
+        plant: the system that really answers; by default the problem's plant.
+        scenarios: other scenes than the problem's own.
+        pushes: a disturbance, added to the states ``x_k``, k = 0 .. ``free_steps`` - 1, before the controller sees
+            them; leaves ``(free_steps, scenarios, ...)``.
+        generator: for what is random in the controller and its sensors; seeded with 0 by default.
+
+    Raises:
+        UsageError: if the problem's unknown does not act step by step, for a control of another shape, or where the
+            objective has a ``penalty`` on what is sought, which a controller does not have.
+    """
+    require_acting("play", controller)
+    posed = _posed(problem, plant, scenarios)
+    course, position, _, data = open_problem(posed, posed.start(), None, plant=True)
+    dt, steps = course.simulator.dt, posed.free_steps
+    rows = tree.rows(tree.map(lambda leaf: leaf.transpose(0, 1), data.get("noise")), posed.horizon)
+    outset = Outset(position.state, data, steps, dt, generator or torch.Generator().manual_seed(0))
+    began = time.perf_counter()
+    memory = controller.init(outset)
+    seconds = time.perf_counter() - began
+    states, controls, costs = [], [], []
+    for k in range(steps):
+        push = tree.map(lambda leaf, k=k: leaf[k], pushes)
+        position = replace(position, state=_pushed(position.state, push))
+        began = time.perf_counter()
+        command, memory = controller.act(memory, position.state, k * dt, data)
+        seconds += time.perf_counter() - began
+        if k == 0:
+            _check_control(posed, command)
+        control = _clipped(posed, command)
+        states.append(position.state)
+        controls.append(control)
+        position, cost = courses.step(course, position, control, rows[k])
+        costs.append(cost)
+    if course.closing is not None:
+        states.append(position.state)
+        position, control, cost = courses.close(course, position, rows[steps])
+        controls.append(control)
+        costs.append(cost)
+    costs.append(courses.finish(course, position))
+    path = Trajectory(
+        tree.stack([*states, position.state]),
+        tree.stack(controls),
+        times(posed.horizon, dt, like=position.state),
+    )
+    losses = courses.total(*costs, like=position.state)
+    samples = posed.metric_samples(path)
+    figures = {name: float(top.mean() / bottom.mean()) for name, (top, bottom) in samples.items()}
+    return Played(losses, path, figures, memory, seconds)
+
+
+def require_acting(who: str, controller: Any) -> None:
+    """Refuse what is no controller, in one sentence."""
+    if not isinstance(controller, Acting) or isinstance(controller, type):
+        raise UsageError(
+            f"{who} needs a controller with init(outset) and act(memory, state, t, scenario); found {controller!r}: "
+            "from_law(law), from_solution(solution) and from_value(problem, z) make one."
+        )
+
+
+def _posed(problem: Problem, plant: Simulator | None, scenarios: Scenarios | None) -> Problem:
+    """The problem as it is played, after a look at whether it can be."""
+    _require_steps(problem)
+    if any(isinstance(term, Penalty) for _, term in problem.objective.terms):
+        raise UsageError(
+            f"the objective of {problem.name} has a penalty(...) on what is sought, which no controller can be charged "
+            "for as it acts: pose it as a cost of each step, cost(stage=...) or effort()."
+        )
+    posed = problem if scenarios is None else problem.with_scenarios(scenarios)
+    (slot,) = posed.unknown.slots
+    if isinstance(slot, ControlSequence):  # its start may be one of other scenes, and does not matter
+        posed = posed.with_unknown(replace(slot, start=0.0, scale=None))
+    return posed if plant is None else replace(posed, plant=plant)
+
+
+def _require_steps(problem: Problem) -> None:
+    if View.ACTING not in problem.offers:
+        raise UsageError(
+            f"{problem.name} seeks {', '.join(problem.unknown.names)}, which does not act step by step: pose it with "
+            "control=ControlSequence(...) or a Policy."
+        )
+
+
+def _played_slot(problem: Problem) -> ControlSequence | None:
+    """The slot whose bounds hold; unknown for a user's own network."""
+    (slot,) = problem.unknown.slots
+    if isinstance(slot, Policy):
+        return slot.network.control if isinstance(slot.network, Controller) else None
+    assert isinstance(slot, ControlSequence)
+    return slot
+
+
+def _check_control(problem: Problem, control: Tree) -> None:
+    slot = _played_slot(problem)
+    if slot is None:
+        return
+    wanted = (problem.scenarios.count, *slot.sizes)
+    if not isinstance(control, Tensor) or tuple(control.shape) != wanted:
+        raise UsageError(
+            f"a control of {problem.name} has shape {wanted}; the controller gave {tree.describe(control)}."
+        )
+
+
+def _clipped(problem: Problem, control: Tree) -> Tree:
+    slot = _played_slot(problem)
+    return control if slot is None else slot.clip(control)
+
+
+def _pushed(state: Tree, push: Tree) -> Tree:
+    if push is None:
+        return state
+    return tree.map(lambda leaf, by: leaf if by is None else leaf + by, state, push)
+
+
+def _same_scenes(first: Mapping[str, Tree], second: Mapping[str, Tree]) -> bool:
+    """Whether two sets of scenario data are the same numbers; entries that only one has do not matter."""
+    pairs = [
+        (a, b)
+        for name in first.keys() & second.keys()
+        for a, b in zip(tree.leaves(first[name]), tree.leaves(second[name]), strict=True)
+    ]
+    return all(a is b or (a.shape == b.shape and bool(_alike(a, b))) for a, b in pairs)
+
+
+def _alike(a: Tensor, b: Tensor) -> Tensor:
+    return ((a == b) | (torch.isnan(a) & torch.isnan(b))).all()
+
+
+def _noisy(state: Tree, noise: Any, generator: torch.Generator) -> Tree:
+    """The state plus noise, entry by entry; levels may be one number, or a tree like the state."""
+    levels = noise if tree.same_structure(noise, state) else tree.map(lambda _: noise, state)
+
+    def one(leaf: Tensor, level: Any) -> Tensor:
+        level = torch.as_tensor(level)
+        if not (leaf.is_floating_point() or leaf.is_complex()) or not bool((level > 0).any()):
+            return leaf
+        kind = torch.complex128 if leaf.is_complex() else torch.float64
+        drawn = torch.randn(leaf.shape, generator=generator, dtype=kind)
+        return leaf + level.to(leaf) * drawn.to(leaf)
+
+    return tree.map(one, state, levels)
+
+
+def _where(chosen: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Rows of ``first`` where chosen, else of ``second``."""
+    return torch.where(chosen.to(first.device).reshape(-1, *[1] * (first.ndim - 1)), first, second)
+
+
+def _filled(like: Tree, value: Any) -> Tree:
+    values = value if tree.same_structure(value, like) else tree.map(lambda _: value, like)
+    return tree.map(
+        lambda leaf, v: torch.as_tensor(v, dtype=leaf.dtype, device=leaf.device).expand(leaf.shape),
+        like,
+        values,
+    )
