@@ -24,7 +24,7 @@ from dpcontrol.problem.rolling import open_problem
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence, Policy
 from dpcontrol.problem.terms import Penalty
-from dpcontrol.problem.unknown import Inputs, Law
+from dpcontrol.problem.unknown import Forgetful, Inputs, Law, Remembering
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -73,18 +73,18 @@ class Acting(Protocol):
 
 
 @dataclass(frozen=True)
-class FromLaw:
-    """A law ``law(state, t, scenario) -> control`` as a controller; it remembers nothing."""
+class Feedback:
+    """A law of a problem, with its memory if it has one, as a controller."""
 
-    law: Law
+    law: Remembering
 
-    def init(self, outset: Outset) -> None:
-        """Nothing."""
-        return None
+    def init(self, outset: Outset) -> Tree:
+        """The law's memory."""
+        return self.law.begin(outset.state, outset.scenario)
 
-    def act(self, memory: None, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, None]:
+    def act(self, memory: Tree, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         """What the law says."""
-        return self.law(state, t, scenario), None
+        return self.law.act(memory, state, t, scenario)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Delayed:
         return queue[0], (inner, queue[1:])
 
 
-def from_law(law: Law) -> FromLaw:
+def from_law(law: Law) -> Feedback:
     """A feedback law ``law(state, t, scenario) -> control`` as a controller.
 
     Raises:
@@ -217,7 +217,7 @@ def from_law(law: Law) -> FromLaw:
     """
     if not callable(law):
         raise UsageError(f"a law is a function law(state, t, scenario) -> control; found {law!r}.")
-    return FromLaw(law)
+    return Feedback(Forgetful(law))
 
 
 def from_value(problem: Problem, z: Mapping[str, Tree]) -> Acting:
@@ -233,8 +233,8 @@ def from_value(problem: Problem, z: Mapping[str, Tree]) -> Acting:
     (slot,) = problem.unknown.slots
     with torch.no_grad():
         inputs = slot.place(tree.detach(z[slot.name]), Inputs(problem.scenarios.data["initial_state"]))
-    if inputs.law is not None:
-        return FromLaw(inputs.law)
+    if inputs.acting is not None:
+        return Feedback(inputs.acting)
     return Replayed(inputs.controls, problem.scenarios.data)
 
 

@@ -21,6 +21,7 @@ from dpcontrol.problem import (
     play,
 )
 from dpcontrol.problem.observing import controller
+from dpcontrol.problem.slots import MemoryNetwork
 
 RATE = 0.4
 
@@ -162,6 +163,25 @@ def test_a_networks_answer_acts_with_the_weights_that_were_found() -> None:
     fresh = problem.scenarios.draw(torch.Generator().manual_seed(3), 5)
     elsewhere = play(problem, from_value(posed, z), scenarios=fresh)
     assert torch.allclose(elsewhere.losses, posed.with_scenarios(fresh).judge(z), rtol=1e-10)
+
+
+def test_a_network_with_a_memory_remembers() -> None:
+    class Leaky(MemoryNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+        def begin(self, state: torch.Tensor, scenario: Any) -> torch.Tensor:
+            return torch.zeros_like(state)
+
+        def forward(self, memory: torch.Tensor, state: torch.Tensor, t: float, scenario: Any) -> Any:
+            memory = 0.5 * memory + state
+            return -self.gain * memory, memory
+
+    posed = integrator().with_unknown(Policy(Leaky()))
+    z = {"policy": {"gain": torch.tensor(0.3, dtype=torch.float64)}}
+    assert torch.allclose(play(posed, from_value(posed, z)).losses, posed.judge(z), rtol=1e-12)
+    assert not torch.allclose(posed.judge(z), posed.judge(posed.start()))
 
 
 def test_another_plant_answers_where_it_is_given() -> None:
