@@ -498,7 +498,11 @@ class Meter:
 
     def fraction(self) -> float:
         """How much of the budget is gone, or of what the strategy set out to do; 0 where neither is known."""
-        parts = [self.ledger.share] + [
+        return max(self.ledger.share, self.spent())
+
+    def spent(self) -> float:
+        """How much of the budget is gone, 0 to 1; 0 without one."""
+        parts = [
             spent / limit
             for spent, limit in (
                 (self.counts.simulated_steps, self.budget.simulated_steps),

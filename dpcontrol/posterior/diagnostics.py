@@ -138,6 +138,8 @@ def _autocovariance(values: np.ndarray) -> np.ndarray:
 
 
 def energy_mixing(energy: np.ndarray) -> np.ndarray:
-    """E-BFMI of each chain, from energies ``(chains, draws)``; NaN where they do not vary."""
+    """E-BFMI of each chain, from energies ``(chains, draws)``; NaN where they do not vary or are too few."""
+    if energy.shape[1] < 4:  # as for R-hat and ESS
+        return np.full(len(energy), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.square(np.diff(energy, axis=1)).mean(1) / energy.var(1, ddof=1)

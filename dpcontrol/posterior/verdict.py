@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from dpcontrol.posterior.summary import LONGEST, Summary
 from dpcontrol.posterior.words import counted, number, rhat_words
 from dpcontrol.results import Status
@@ -173,8 +171,11 @@ def _geometry(summary: Summary) -> list[Trouble]:
             "them go on."
         )
         found.append(Trouble(words, remedy))
-    if summary.energy_mixing is not None and np.nanmin(summary.energy_mixing) < ENERGY:
-        words = f"E-BFMI {number(float(np.nanmin(summary.energy_mixing)), 2)}, below {ENERGY}"
+    known = [
+        each for each in (() if summary.energy_mixing is None else summary.energy_mixing) if each == each
+    ]
+    if (mixing := min(known, default=math.inf)) < ENERGY:
+        words = f"E-BFMI {number(float(mixing), 2)}, below {ENERGY}"
         remedy = "Energies are explored slowly, so tails may be missed: a longer warm-up, or another parametrisation."
         found.append(Trouble(words, remedy))
     return found

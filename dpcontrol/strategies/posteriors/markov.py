@@ -36,11 +36,13 @@ from dpcontrol.tree import Tree
 
 DENSE_UP_TO = 100
 KEEPING = 0.05  # share of the time that storing may take
+WARMING = 0.5  # share of a budget behind which a warm-up is cut short, so that there are draws
 
 NO_START = (
     "no starting point of finite density was found: stress_test(problem, n) says where the simulator fails; a tighter "
     "prior or a smaller time step may help."
 )
+CUT = " The warm-up was cut at {warmup:,} of {wanted:,} draws, where half of the budget was spent."
 ONE_MODE = " They started around one mode: others were not looked for (start='prior' would)."
 
 
@@ -155,31 +157,38 @@ class MarkovChains(Strategy):
     def _walked(self, course: Course, meter: Meter) -> BaseException | None:
         """Walk on; what ended it before all draws were made, or ``None``."""
         kernel, questions = self.kernel(meter.dimension), Questions(self.asks)
-        keeping = Keeping(meter, course)
+        keeping, walk = Keeping(meter, course), course.walk
+
+        def arrived(book: Callable[[], None] = lambda: None) -> None:
+            book()
+            if walk.warming and meter.spent() >= WARMING:
+                walk.cut()
+            keeping()
+
         try:
             if self.workers == 1:
-                done = course.walk.run(Alone(kernel, questions.of(meter), self.thin), keeping)
+                done = walk.run(Alone(kernel, questions.of(meter), self.thin), arrived)
             else:
                 mover = Mover(meter.problem, kernel, questions, self.thin)
                 with contextlib.closing(Crew(meter, mover, course.before, course.spent)) as crew:
-                    done = course.walk.run(crew, lambda: keeping(crew.book))
+                    done = walk.run(crew, lambda: arrived(crew.book))
         except (BudgetSpent, TargetReached, Stopped, KeyboardInterrupt, SimulationFailed) as error:
             return error
         return None if done else BudgetSpent()
 
     def _told(self, walk: Walk, ended: BaseException | None) -> Outcome:
-        record = walk.record()
+        record, warmup = walk.record(), walk.plan.schedule.warmup
         if ended is None:
             status = Status(
-                "converged", f"{self._words(record.count)} were drawn behind {self.warmup} of warm-up."
+                "converged", f"{self._words(record.count)} were drawn behind {warmup} of warm-up."
             )
         else:
-            status = _broken_off(ended, walk.done, self.warmup, self.draws)
+            status = _broken_off(ended, record.count, walk.done, self)
         if not record.count:
             return Outcome(status)
-        told = Status(
-            status.kind, f"{status.sentence}{self.remark(record)}{ONE_MODE if self.start == 'map' else ''}"
-        )
+        cut = CUT.format(warmup=warmup, wanted=self.warmup) if warmup < self.warmup else ""
+        mode = ONE_MODE if self.start == "map" else ""
+        told = Status(status.kind, f"{status.sentence}{cut}{self.remark(record)}{mode}")
         return Outcome(told, draws=self._drawn(walk, record))
 
     def _words(self, count: int) -> str:
@@ -194,7 +203,7 @@ class MarkovChains(Strategy):
         notes: dict[str, Any] = {
             "method": type(self).__name__,
             "step_size": float(np.median(walk.chains.size.step)),
-            "warmup": self.warmup,
+            "warmup": walk.plan.schedule.warmup,
             "warmup_steps": walk.warmup_steps,
             "warmup_divergences": walk.warmup_divergences,
             "thin": self.thin,
@@ -238,9 +247,7 @@ class Keeping:
         self._meter, self._course = meter, course
         self._next = 0.0
 
-    def __call__(self, book: Callable[[], None] | None = None) -> None:
-        if book is not None:
-            book()
+    def __call__(self) -> None:
         walk = self._course.walk
         self._meter.progressed(walk.done / (walk.plan.schedule.warmup + walk.plan.draws))
         began = time.perf_counter()
@@ -250,7 +257,7 @@ class Keeping:
             self._next = began + took / KEEPING
 
 
-def _broken_off(ended: BaseException, done: int, warmup: int, draws: int) -> Status:
+def _broken_off(ended: BaseException, drawn: int, done: int, wanted: MarkovChains) -> Status:
     kinds = {
         BudgetSpent: ("budget spent", "the budget was spent"),
         TargetReached: ("target reached", "the loss reached the target of the budget"),
@@ -258,10 +265,10 @@ def _broken_off(ended: BaseException, done: int, warmup: int, draws: int) -> Sta
         KeyboardInterrupt: ("interrupted", "interrupted by the user"),
     }
     kind, words = kinds.get(type(ended), ("failed", str(ended).rstrip(".")))
-    if done > warmup:
-        where = f"after {done - warmup:,} of {draws:,} draws of each chain, which are returned"
+    if drawn:
+        where = f"after {drawn:,} of {wanted.draws:,} draws of each chain, which are returned"
     else:
-        where = f"in the warm-up, after {done:,} of {warmup:,} draws: there are none to return"
+        where = f"in the warm-up, after {done:,} of {wanted.warmup:,} draws: there are none to return"
     resumable = "; the run can be resumed" if kind == "interrupted" else ""
     return Status(kind, f"{words} {where}{resumable}.")
 

@@ -236,8 +236,32 @@ def test_a_spent_budget_returns_the_draws_so_far():
     assert outcome.status.kind == "budget spent"
     assert f"after {outcome.draws.count:,} of 10,000 draws" in outcome.status.sentence
     assert 550 < meter.counts.gradients <= 600
-    outcome, _ = drawn(problem, NUTS(draws=10, warmup=5000), budget=Budget(gradients=600))
+    outcome, _ = drawn(problem, Metropolis(start="prior"), budget=Budget(simulated_steps=20))
     assert outcome.draws is None and "there are none to return" in outcome.status.sentence
+
+
+@pytest.mark.parametrize("strategy", [NUTS(), MALA(), Metropolis(), PCN()], ids=lambda s: type(s).__name__)
+def test_a_warm_up_longer_than_half_of_the_budget_is_cut(strategy):
+    problem, mean, covariance = linear()
+    budget = Budget(simulated_steps=30_000)
+    outcome, _ = drawn(problem, strategy, budget=budget)
+    cut = outcome.draws.notes["warmup"]
+    assert cut < strategy.warmup
+    assert f"The warm-up was cut at {cut:,} of {strategy.warmup:,} draws" in outcome.status.sentence
+    assert outcome.draws.count > 20
+    away = (outcome.draws.flat().mean(0).numpy() - mean) / np.sqrt(covariance.diagonal())
+    assert np.abs(away).max() < 1.0
+
+
+def test_a_cut_warm_up_resumes_to_the_bit(monkeypatch):
+    monkeypatch.setattr("dpcontrol.strategies.posteriors.markov.KEEPING", 1e9)
+    problem, _, _ = linear()
+    strategy, budget = NUTS(chains=2), Budget(gradients=400)
+    first, _ = drawn(problem, strategy, budget=budget, seed=3)
+    cut, every = first.draws.notes["warmup"], first.draws.count
+    for count in (cut - 2, cut, cut + 3, cut + every - 1):
+        resumed = Meter(strategy.pose(problem), budget, kept=interrupted_at(problem, strategy, count, budget))
+        same(first, strategy.run(resumed, torch.Generator().manual_seed(3)))
 
 
 def test_trajectories_that_are_cut_off_are_told():

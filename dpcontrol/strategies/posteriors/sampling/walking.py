@@ -170,18 +170,27 @@ class Walk:
 
         Returns whether they came to the end: they do not if ``advance`` made fewer draws than it was asked for.
         """
-        warmup = self.plan.schedule.warmup
-        total = warmup + self.plan.draws
-        while self.done < total:
-            learning = self.done < warmup
-            edge = self.plan.schedule.next_edge(self.done) if learning else total
+        while self.done < (total := self.plan.schedule.warmup + self.plan.draws):
+            edge = self.plan.schedule.next_edge(self.done) if self.warming else total
             count = min(edge - self.done, advance.block)
-            self.chains, record = advance(self.chains, self.metric, count, learning)
+            self.chains, record = advance(self.chains, self.metric, count, self.warming)
             self._take(record)
             after()
             if record.count < count:
                 return False
         return True
+
+    def cut(self) -> None:
+        """End the warm-up here, with the step sizes and the metric that were found so far; what follows are draws."""
+        schedule = replace(self.plan.schedule, warmup=self.done, edges=())
+        self.plan = replace(self.plan, schedule=schedule)
+        self.chains = replace(self.chains, size=self.chains.size.settled())
+        self._window = []
+
+    @property
+    def warming(self) -> bool:
+        """Whether the warm-up goes on."""
+        return self.done < self.plan.schedule.warmup
 
     def record(self) -> Record:
         """The draws so far, without the warm-up."""
@@ -214,6 +223,7 @@ class Walk:
             "window": np.concatenate(self._window, 1) if self._window else None,
             "draws": self.record().pack(),
             "counts": [self.done, self.warmup_steps, self.warmup_divergences],
+            "warmup": self.plan.schedule.warmup,
         }
 
     @classmethod
@@ -224,4 +234,6 @@ class Walk:
         walk._window = [] if packed["window"] is None else [packed["window"]]
         walk.done, walk.warmup_steps, walk.warmup_divergences = packed["counts"]
         walk._draws.write(0, Record(**packed["draws"]))
+        if packed["warmup"] < plan.schedule.warmup:  # it was cut
+            walk.plan = replace(plan, schedule=replace(plan.schedule, warmup=packed["warmup"], edges=()))
         return walk
