@@ -97,7 +97,9 @@ class Batch:
     def step(self, actions: Tensor) -> Moved:
         """Act in all episodes, ``actions (episodes, size)`` in [-1, 1]."""
         with torch.no_grad():
-            self._episode, reward = advance(self.episode, self.map.to_control(actions))
+            here = self.episode
+            control = self.map.to_control(actions, here.state, self._time(here), here.scenario)
+            self._episode, reward = advance(here, control)
             seen = self._see(self.episode)
             # the last observation of the horizon need not see what the reward has counted
             fine = torch.isfinite(reward) & torch.isfinite(seen).all(1)
@@ -107,8 +109,10 @@ class Batch:
             return Moved(torch.where(fine[:, None], seen, 0.0), reward, over | ~fine, (fine & failed) & ~over)
 
     def _see(self, episode: Episode) -> Tensor:
-        t = episode.position.k * episode.course.simulator.dt
-        return self.observer(episode.state, t, episode.scenario)
+        return self.observer(episode.state, self._time(episode), episode.scenario)
+
+    def _time(self, episode: Episode) -> float:
+        return episode.position.k * episode.course.simulator.dt
 
 
 def as_actions(batch: Batch, actions: object) -> Tensor:

@@ -44,7 +44,8 @@ class ForeignController(nn.Module):
         """The control ``(scenarios, *shape)``."""
         seen = self.observer(state, t, scenario).float()
         weights = {name: weight.float() for name, weight in self.acting.named_parameters()}
-        return self.actions.to_control(torch.func.functional_call(self.acting, weights, (seen,)))
+        acted = torch.func.functional_call(self.acting, weights, (seen,))
+        return self.actions.to_control(acted, state, t, scenario)
 
 
 def controller_of_sb3(problem: Problem, model: Any) -> ForeignController:

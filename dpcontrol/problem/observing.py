@@ -92,7 +92,7 @@ def observer(problem: Problem) -> Observer:
         if tree.same_structure(data[name], seen):
             scales[name] = scales["state"]
     dt = problem.simulator.dt
-    return Observer(problem.horizon * dt, dt, problem.observation, targets, tracks, scales)
+    return Observer((problem.first + problem.horizon) * dt, dt, problem.observation, targets, tracks, scales)
 
 
 class Controller(nn.Module):
@@ -159,17 +159,28 @@ def controller(problem: Problem, body: Body, base: str | None = None) -> Control
             f"a controller plays a control step by step, but {problem.name} seeks {', '.join(problem.unknown.names)}: "
             "pose it with control=ControlSequence(...)."
         )
-    if base is not None and base not in problem.baselines:
-        known = ", ".join(sorted(problem.baselines)) or "none"
-        raise UsageError(
-            f"{problem.name} has no law called {base!r}; it has {known}: name one of these, or leave base out."
-        )
+    law = law_of(problem, base)
     eyes = observer(problem)
     with torch.no_grad():
         size = eyes(problem.scenarios.data["initial_state"], 0.0, problem.scenarios.data).shape[1]
     made = body(size, math.prod(slots[0].sizes))
-    law = None if base is None else problem.baselines[base]
     return Controller(eyes, made.to(problem.pose().dtype), slots[0], size, law)
+
+
+def law_of(problem: Problem, name: str | None) -> Law | None:
+    """One of the problem's simple laws by its name; ``None`` for ``None``.
+
+    Raises:
+        UsageError: if there is no such law.
+    """
+    if name is None:
+        return None
+    if name not in problem.baselines:
+        known = ", ".join(sorted(problem.baselines)) or "none"
+        raise UsageError(
+            f"{problem.name} has no law called {name!r}; it has {known}: name one of these, or leave base out."
+        )
+    return problem.baselines[name]
 
 
 def _size(leaf: Tensor) -> float:

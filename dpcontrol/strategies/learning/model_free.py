@@ -23,9 +23,9 @@ from dpcontrol.environments.wanted import wanted
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Demand, Policy, Problem, View
 from dpcontrol.problem.observing import observer
-from dpcontrol.results import Counts, Status
+from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.run import Strategy
-from dpcontrol.strategies.checks import positive, whole
+from dpcontrol.strategies.checks import one_of, positive, whole
 
 WITHOUT_BUDGET = 200_000  # environment steps
 WORTH_AN_UPDATE, LONGEST = 4096, 256  # environment steps of all episodes together, and of each
@@ -43,7 +43,12 @@ class ModelFree(Strategy):
         steps: environment steps at most; ``None`` goes on until the budget is spent (200,000 without a budget).
         environments: episodes that run at once.
         width, depth: of the hidden layers of the networks, as in ``policy``.
-        learning_rate: of Adam.
+        base: the name of one of the problem's simple laws, whose control the actions correct; none by default.
+        reach: how far actions reach where the control has no bounds, in units of its scale.
+        learning_rate: of Adam; ``schedule`` is ``"constant"``, or ``"cosine"``: it falls along half a cosine over the
+            budget, as in ``policy``.
+        state_noise: actions deviate by a smooth function of the state (generalised state-dependent exploration), drawn
+            anew every so many steps, instead of by independent noise; ``None`` for independent noise.
         discount: of future rewards; the horizon is finite and the time to go is seen, so it may be close to 1.
         validation: how many scenes to validate on; ``validate_every``: environment steps between two validations.
     """
@@ -52,7 +57,11 @@ class ModelFree(Strategy):
     environments: int = 64
     width: int = 128
     depth: int = 2
+    base: str | None = None
+    reach: float = 4.0
     learning_rate: float = 3e-4
+    schedule: str = "constant"
+    state_noise: int | None = None
     discount: float = 0.99
     validation: int = 128
     validate_every: int = 20_000
@@ -61,8 +70,10 @@ class ModelFree(Strategy):
         name = type(self).__name__
         counts = {"environments": self.environments, "width": self.width, "depth": self.depth}
         counts |= {"validation": self.validation, "validate_every": self.validate_every}
-        whole(name, **counts, **({} if self.steps is None else {"steps": self.steps}))
-        positive(name, learning_rate=self.learning_rate, discount=self.discount)
+        optional = {"steps": self.steps, "state_noise": self.state_noise}
+        whole(name, **counts, **{field: value for field, value in optional.items() if value is not None})
+        positive(name, learning_rate=self.learning_rate, discount=self.discount, reach=self.reach)
+        one_of(name, ("constant", "cosine"), schedule=self.schedule)
 
     @property
     def needs(self) -> frozenset[View]:
@@ -87,7 +98,7 @@ class ModelFree(Strategy):
         """The same problem, with the weights of a controller sought."""
         if View.ACTING not in problem.offers or isinstance(problem.unknown.slots[0], Policy):
             return problem
-        actions = action_map(problem)
+        actions = action_map(problem, base=self.base, reach=self.reach)
         with _generators_restored(0):
             spaces = spaces_of(Batch(problem, 1, failure=0.0))
             policy = self._actor(*spaces)
@@ -98,8 +109,8 @@ class ModelFree(Strategy):
         """A fresh acting network for an observation and an action space."""
 
     @abc.abstractmethod
-    def _model(self, env: Any, seed: int) -> Any:
-        """The learner."""
+    def _model(self, env: Any, **options: Any) -> Any:
+        """The learner; ``options`` are those that all have in common."""
 
     @abc.abstractmethod
     def _acting(self, model: Any) -> torch.nn.Module:
@@ -107,6 +118,16 @@ class ModelFree(Strategy):
 
     def _layers(self) -> dict[str, Any]:
         return {"net_arch": [self.width] * self.depth, "activation_fn": torch.nn.SiLU}
+
+    def _common(self, meter: Meter, seed: int) -> dict[str, Any]:
+        def rate(remaining: float) -> float:
+            if self.schedule == "constant":
+                return self.learning_rate
+            done = max(meter.fraction(), 1 - remaining)
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+        noise = {} if self.state_noise is None else {"use_sde": True, "sde_sample_freq": self.state_noise}
+        return {"learning_rate": rate, "gamma": self.discount, "seed": seed, "device": "cpu", **noise}
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -121,10 +142,10 @@ class ModelFree(Strategy):
             actions=slot.network.actions,
         )
         scaled = wanted("stable_baselines3.common.vec_env").VecNormalize(
-            env, norm_obs=False, gamma=self.discount
+            env, norm_obs=False, gamma=self.discount, clip_reward=math.inf
         )
         with _generators_restored(seed):
-            model = self._model(scaled, seed)
+            model = self._model(scaled, **self._common(meter, seed))
             training = Training(self, meter, model, seed)
             model.learn(self.steps or _most(meter), callback=training.callback())
             training.validate()
@@ -161,11 +182,16 @@ class PPO(ModelFree):
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.common.policies")
         made: torch.nn.Module = policies.ActorCriticPolicy(
-            seen, acted, lambda _: self.learning_rate, log_std_init=self.spread, **self._layers()
+            seen,
+            acted,
+            lambda _: self.learning_rate,
+            log_std_init=self.spread,
+            use_sde=self.state_noise is not None,
+            **self._layers(),
         )
         return made
 
-    def _model(self, env: Any, seed: int) -> Any:
+    def _model(self, env: Any, **options: Any) -> Any:
         episode = env.venv.batch.episode_steps
         # whole episodes, and enough of them for an update
         whole_episodes = episode * math.ceil(WORTH_AN_UPDATE / (episode * self.environments))
@@ -173,16 +199,13 @@ class PPO(ModelFree):
         return wanted("stable_baselines3").PPO(
             "MlpPolicy",
             env,
-            learning_rate=self.learning_rate,
             n_steps=steps,
             batch_size=max(2, steps * self.environments // self.minibatches),
             n_epochs=self.epochs,
-            gamma=self.discount,
             gae_lambda=self.trace,
             clip_range=self.clip,
             policy_kwargs={"log_std_init": self.spread, **self._layers()},
-            seed=seed,
-            device="cpu",
+            **options,
         )
 
     def _acting(self, model: Any) -> torch.nn.Module:
@@ -198,6 +221,7 @@ class SAC(ModelFree):
         updates: gradient steps for each environment step.
         memory: transitions that are remembered; ``batch`` of them make one gradient step.
         warmup: random environment steps before the first update.
+        entropy: of every entry of an action (in nats, of the range -1 to 1), which the bonus is weighed to keep.
         others: see :class:`ModelFree`.
 
     It cannot be resumed exactly: the networks are stored; optimizers, random streams and remembered transitions begin
@@ -211,33 +235,38 @@ class SAC(ModelFree):
     memory: int = 300_000
     batch: int = 256
     warmup: int = 4_000
+    entropy: float = -1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("SAC", updates=self.updates)
+        if not isinstance(self.entropy, (int, float)) or not math.isfinite(self.entropy):
+            raise UsageError(f"SAC(entropy=...) must be a number; found {self.entropy!r}.")
         whole("SAC", memory=self.memory, batch=self.batch, warmup=self.warmup)
 
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.sac.policies")
         made: torch.nn.Module = policies.SACPolicy(
-            seen, acted, lambda _: self.learning_rate, **self._layers()
+            seen,
+            acted,
+            lambda _: self.learning_rate,
+            use_sde=self.state_noise is not None,
+            **self._layers(),
         ).actor
         return made
 
-    def _model(self, env: Any, seed: int) -> Any:
+    def _model(self, env: Any, **options: Any) -> Any:
         return wanted("stable_baselines3").SAC(
             "MlpPolicy",
             env,
-            learning_rate=self.learning_rate,
             buffer_size=self.memory,
             learning_starts=self.warmup,
             batch_size=self.batch,
-            gamma=self.discount,
             train_freq=1,
             gradient_steps=max(1, round(self.updates * self.environments)),
+            target_entropy=self.entropy * env.action_space.shape[0],
             policy_kwargs=self._layers(),
-            seed=seed,
-            device="cpu",
+            **options,
         )
 
     def _acting(self, model: Any) -> torch.nn.Module:
