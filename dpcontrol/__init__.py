@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import plan_gradient as plan_gradient
     from dpcontrol.problem import reach as reach
     from dpcontrol.problem import track as track
+    from dpcontrol.problem import window as window
     from dpcontrol.pyro_bridge import pyro_model as pyro_model
     from dpcontrol.pyro_bridge import pyro_simulate as pyro_simulate
     from dpcontrol.results import Counts as Counts
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import Metropolis as Metropolis
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
+    from dpcontrol.strategies import PlannedPolicy as PlannedPolicy
 
 ROOMS = {
     "checking": ("check_gradient",),
@@ -140,6 +142,7 @@ ROOMS = {
         "plan_gradient",
         "reach",
         "track",
+        "window",
     ),
     "pyro_bridge": ("pyro_model", "pyro_simulate"),
     "results": ("Counts", "Status", "UsageError"),
@@ -169,6 +172,7 @@ ROOMS = {
         "MultiStart",
         "NewtonKrylov",
         "LearnedPolicy",
+        "PlannedPolicy",
         "PPO",
         "SAC",
         "NUTS",

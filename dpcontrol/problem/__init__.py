@@ -44,6 +44,7 @@ from dpcontrol.problem.slots import (
 )
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
 from dpcontrol.problem.unknown import Unknown
+from dpcontrol.problem.windowing import window
 from dpcontrol.results import UsageError
 
 __all__ = [
@@ -107,5 +108,6 @@ __all__ = [
     "scene_generator",
     "sites",
     "track",
+    "window",
     "with_measurements",
 ]

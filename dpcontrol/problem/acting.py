@@ -315,7 +315,9 @@ def play(
     posed = _posed(problem, plant, scenarios)
     course, position, _, data = open_problem(posed, posed.start(), None, plant=True)
     dt, steps = course.simulator.dt, posed.free_steps
-    rows = tree.rows(tree.map(lambda leaf: leaf.transpose(0, 1), data.get("noise")), posed.horizon)
+    rows = tree.rows(
+        tree.map(lambda leaf: leaf.transpose(0, 1)[posed.first :], data.get("noise")), posed.horizon
+    )
     outset = Outset(position.state, data, steps, dt, generator or torch.Generator().manual_seed(0))
     began = time.perf_counter()
     memory = controller.init(outset)
@@ -325,7 +327,7 @@ def play(
         push = tree.map(lambda leaf, k=k: leaf[k], pushes)
         position = replace(position, state=_pushed(position.state, push))
         began = time.perf_counter()
-        command, memory = controller.act(memory, position.state, k * dt, data)
+        command, memory = controller.act(memory, position.state, position.k * dt, data)
         seconds += time.perf_counter() - began
         if k == 0:
             _check_control(posed, command)
@@ -343,7 +345,7 @@ def play(
     path = Trajectory(
         tree.stack([*states, position.state]),
         tree.stack(controls),
-        times(posed.horizon, dt, like=position.state),
+        times(position.k, dt, like=position.state)[posed.first :],
     )
     losses = courses.total(*costs, like=position.state)
     samples = posed.metric_samples(path)

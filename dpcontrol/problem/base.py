@@ -14,12 +14,13 @@ from dpcontrol import tree
 from dpcontrol.engine.gradients import Full, GradientMode
 from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.problem import objective as folds
+from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence, Policy
-from dpcontrol.problem.terms import Misfit
+from dpcontrol.problem.terms import Misfit, target_state
 from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
@@ -44,6 +45,7 @@ class View(enum.Enum):
     ACTING = "a control that acts step by step"
     BASELINES = "simple laws of its own (baselines=...)"
     DISTRIBUTION = "a distribution of scenarios to draw from"
+    TARGET = "a target that is a whole state, which a controller sees (reach(target) or closing(target))"
 
 
 class Demand(enum.Enum):
@@ -70,6 +72,7 @@ class Problem:
     are per scenario, ``(scenarios,)``.
 
     ``joint`` treats all scenarios as one search even where they share nothing: a posterior is a density of everything.
+    ``opening`` is where a window of another problem begins.
     ``truth`` (name -> value) and ``reference_posterior`` (name -> mean and standard deviation) are for reports only.
     """
 
@@ -93,10 +96,16 @@ class Problem:
     origin: Origin | None = None
     description: str = ""
     joint: bool = False
+    opening: Opening | None = None
     truth: Mapping[str, Any] | None = None
     reference_posterior: Mapping[str, Any] | None = None
 
     # -- sizes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> int:
+        """The step that it begins with: 0, but for windows."""
+        return 0 if self.opening is None else self.opening.first
 
     @property
     def free_steps(self) -> int:
@@ -110,7 +119,7 @@ class Problem:
 
     def pose(self) -> Pose:
         """What the slots of the unknown may know of this problem."""
-        initial = self.scenarios.data["initial_state"]
+        initial = self.scenarios.data["initial_state" if self.opening is None else self.opening.state]
         leaf = tree.leaves(initial)[0]
         values = {**self.simulator.parameters, **self.parameters}
         return Pose(self.scenarios.count, self.free_steps, initial, values, leaf.dtype, leaf.device)
@@ -146,6 +155,7 @@ class Problem:
             View.ACTING: acting and self.horizon > 0,
             View.BASELINES: bool(self.baselines) and acting,
             View.DISTRIBUTION: self.scenarios.sampler is not None,
+            View.TARGET: self.observation is None and target_state(self.objective) is not None,
         }
         return frozenset(view for view, there in found.items() if there)
 

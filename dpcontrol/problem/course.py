@@ -57,6 +57,21 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """Where a problem begins that is a window of another one (see :func:`dpcontrol.problem.windowing.window`).
+
+    Attributes:
+        first: the step, and so the time; data of steps are indexed from step 0 as before.
+        state: name of the per-scenario entry with the state, as the simulator hands it on (history included).
+        memories: name of the entry with the objective's memories; ``None`` begins new ones.
+    """
+
+    first: int
+    state: str
+    memories: str | None = None
+
+
+@dataclass(frozen=True)
 class Position:
     """Where a run stands: the state ``(scenarios, ...)``, the objective's memories, and the step."""
 
@@ -71,18 +86,25 @@ def open_course(
     given: Mapping[str, Any],
     inputs: Inputs,
     frame: Frame,
+    opening: Opening | None = None,
 ) -> tuple[Course, Position]:
     """Everything that is computed once before the first step.
 
-    ``given`` are the problem's parameter values; those sought replace them, per-scenario ones replace both.
+    ``given`` are the problem's parameter values; those sought replace them, per-scenario ones replace both. With an
+    ``opening`` the initial state is one that the simulator has started already.
     """
     named = {name: frame.scenario[name] for name in simulator.parameters if name in frame.scenario}
     values = parameter_values(simulator, {**given, **inputs.parameters, **named}, like=inputs.initial_state)
     coefficients = simulator.prepare(values, frame.scenario)
-    state = simulator.start(inputs.initial_state, values)
     course = Course(simulator, coefficients, objective, folds.closing_term(objective), frame)
-    memories = folds.begin(objective, course.moment(state, None, 0), frame)
-    return course, Position(state, memories, 0)
+    if opening is None:
+        state, first = simulator.start(inputs.initial_state, values), 0
+    else:
+        state, first = inputs.initial_state, opening.first
+    if opening is not None and opening.memories is not None:
+        return course, Position(state, frame.scenario[opening.memories], first)
+    memories = folds.begin(objective, course.moment(state, None, first), frame)
+    return course, Position(state, memories, first)
 
 
 def step(course: Course, position: Position, control: Tree, noise: Tree) -> tuple[Position, Tensor | None]:

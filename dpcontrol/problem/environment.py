@@ -19,7 +19,7 @@ from dpcontrol.tree import Tree
 
 @dataclass(frozen=True)
 class Episode:
-    """Where a batch of episodes stands. ``state`` leaves are ``(scenarios, ...)``."""
+    """Where a batch of episodes stands. ``state`` leaves are ``(scenarios, ...)``; ``steps`` is where actions end."""
 
     course: Course
     position: Position
@@ -50,7 +50,7 @@ def reset(problem: Problem, scenarios: Tensor | None = None) -> Episode:
     guess = problem.start(scenarios)
     with torch.no_grad():
         course, position, _, data = open_problem(problem, guess, scenarios, plant=True)
-    return Episode(course, position, data, problem.free_steps)
+    return Episode(course, position, data, problem.first + problem.free_steps)
 
 
 def advance(episode: Episode, action: Tree) -> tuple[Episode, Tensor]:

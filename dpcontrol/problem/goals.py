@@ -52,7 +52,7 @@ def goals(problem: Problem, state: Tree) -> list[Goal]:
         paths = {id(leaf): path for path, leaf in tree.named_leaves(state)}
         for leaf, wanted in pairs:
             if id(leaf) in paths:
-                goal = _goal(paths[id(leaf)], term, wanted, leaf, problem.horizon)
+                goal = _goal(paths[id(leaf)], term, wanted, leaf, problem.first + problem.horizon)
                 found.setdefault(goal.path, goal)
     return list(found.values())
 
@@ -65,8 +65,8 @@ def _pairs(looked_at: Any, wanted: Any) -> list[tuple[Tensor, Tensor]]:
 
 def _goal(path: str, term: Reach | Track | Closing, wanted: Tensor, leaf: Tensor, horizon: int) -> Goal:
     if isinstance(term, Track):
-        steps = tuple(range(horizon + 1)) if term.steps is None else term.steps
         rows = torch.movedim(wanted, 1, 0)
+        steps = tuple(range(len(rows))) if term.steps is None else term.steps
     else:
         steps, rows = (horizon,), wanted[None]
     return Goal(path, steps, rows.expand(len(steps), *leaf.shape))

@@ -17,7 +17,7 @@ from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.again import run_again
-from dpcontrol.problem.course import Course, Position
+from dpcontrol.problem.course import Course, Opening, Position
 from dpcontrol.problem.objective import Frame, Objective
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.stretches import Ran, kernel_ahead, run_stretches
@@ -47,6 +47,10 @@ class Rollable(Protocol):
     def horizon(self) -> int: ...
     @property
     def free_steps(self) -> int: ...
+    @property
+    def opening(self) -> Opening | None: ...
+    @property
+    def first(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,12 @@ def open_problem(
 ) -> tuple[Course, Position, Inputs, Mapping[str, Tree]]:
     """A course at its first position, with the inputs and the per-scenario data of the chosen scenarios."""
     data = problem.scenarios.take(scenarios)
-    inputs = problem.unknown.place(z, Inputs(initial_state=data["initial_state"]))
+    opening = problem.opening
+    state = data["initial_state" if opening is None else opening.state]
+    inputs = problem.unknown.place(z, Inputs(initial_state=state))
     simulator = problem.plant if plant and problem.plant is not None else problem.simulator
     course, position = courses.open_course(
-        simulator, problem.objective, problem.parameters, inputs, Frame(data, z)
+        simulator, problem.objective, problem.parameters, inputs, Frame(data, z), opening
     )
     return course, position, inputs, data if inputs.noise is None else {**data, "noise": inputs.noise}
 
@@ -77,6 +83,7 @@ class Loop:
 
     The carry is ``(state, memories, loss)``, with leaves ``(scenarios, ...)``; in a closed loop the controller's memory
     comes fourth. ``open`` is whether all controls are known beforehand.
+    ``first`` is the number of the first step; the body is told how many steps came before.
     """
 
     body: Body
@@ -85,6 +92,7 @@ class Loop:
     steps: int
     constants: Tree
     open: bool
+    first: int = 0
 
     def shortened(self, steps: int) -> Loop:
         """Its first steps alone."""
@@ -107,13 +115,17 @@ def open_loop(
     steps = problem.free_steps
     given = None if law is None else Forgetful(law)
     acting = given or inputs.acting
+    first = problem.first
     noise = _by_step(data.get("noise"))
+    if first and inputs.noise is None:
+        noise = tree.map(lambda leaf: leaf[first:], noise)
     controls = None if acting is not None else _by_step(inputs.controls)
 
     def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
         state, memories, loss, *held = carry
         control, disturbance, nudge = row if row is not None else (None, None, None)
         state = _moved(state, nudge)
+        k = first + k
         here = course.with_constants(constants)
         if held:
             acting = given or problem.unknown.place(here.frame.z, inputs).acting
@@ -133,7 +145,7 @@ def open_loop(
     if acting is not None:
         carry = *carry, acting.begin(position.state, data)
     ahead = acting is None and nudges is None
-    return course, Loop(body, carry, rows, steps, course.constants(), ahead), noise
+    return course, Loop(body, carry, rows, steps, course.constants(), ahead, first), noise
 
 
 def free_steps(course: Course, loop: Loop, mode: GradientMode, *, keep: bool, residuals: bool) -> Ran:
@@ -187,14 +199,14 @@ def roll(
     steps, start = loop.steps, loop.carry[0]
     ran = free_steps(course, loop, problem.gradient, keep=keep, residuals=residuals)
     end = _moved(ran.carry[0], tree.map(lambda leaf: leaf[steps], nudges))
-    position, loss = Position(end, ran.carry[1], steps), ran.carry[2]
+    position, loss = Position(end, ran.carry[1], loop.first + steps), ran.carry[2]
     states, acted, rows = ran.states, ran.controls, list(ran.rows)
     if course.closing is not None:
         last_noise = tree.map(lambda leaf: leaf[steps], noise)
         before = position
         position, control, cost = courses.close(course, position, last_noise)
         loss = courses.total(loss, cost, like=start)
-        moment = course.moment(before.state, control, steps)
+        moment = course.moment(before.state, control, before.k)
         if residuals:
             rows += folds.residual_rows(course.objective, moment, course.frame, last=False)
         if keep:
@@ -208,7 +220,8 @@ def roll(
     if keep:
         whole = tree.map(lambda leaf: leaf[None], start)
         whole = whole if states is None else tree.map(lambda a, b: torch.cat([a, b]), whole, states)
-        trajectory = Trajectory(whole, acted, times(problem.horizon, course.simulator.dt, like=start))
+        when = times(loop.first + problem.horizon, course.simulator.dt, like=start)[loop.first :]
+        trajectory = Trajectory(whole, acted, when)
     return Rolled(loss, trajectory, torch.cat(rows, 1) if rows else None)
 
 

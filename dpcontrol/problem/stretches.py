@@ -36,6 +36,8 @@ class FreeSteps(Protocol):
     def steps(self) -> int: ...
     @property
     def constants(self) -> Tree: ...
+    @property
+    def first(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def run_stretches(
         firsts, _split(controls, length, firsts), _split(noise, length, firsts), strict=True
     ):
         count = min(length, loop.steps - first)
-        path = stretch(course, kernel, state, (acting, disturbing), first, count)
+        path = stretch(course, kernel, state, (acting, disturbing), loop.first + first, count)
         memories, cost = _costs(course, path, memories, again=not full)
         if residuals:
             rows = folds.residuals_along(course.objective, path, course.frame)
@@ -121,7 +123,7 @@ def refuse_captured(course: Course, kernel: Kernel | None, loop: FreeSteps) -> N
     """Run one step on constants: if its result still requires a gradient, a tensor came in by the back door."""
     carry, (controls, noise, _), constants = tree.detach((loop.carry, loop.inputs, loop.constants))
     one: Any = tree.map(lambda leaf: leaf[:1], (controls, noise))
-    found = straight(course, kernel, 0, 1, (carry, one, constants))
+    found = straight(course, kernel, loop.first, 1, (carry, one, constants))
     if any(leaf.requires_grad for leaf in tree.split_tensors(found)[0]):
         raise UsageError(
             "a step or a cost of a run with stored states uses a tensor that requires a gradient but is no argument of "
