@@ -291,6 +291,17 @@ class Meter:
         self._unpack(kept["meter"])
         return kept["strategy"]
 
+    @property
+    def resuming(self) -> bool:
+        """Whether an interrupted run had kept a state, which :meth:`resumed` has not yet handed out."""
+        return self._kept is not None
+
+    def beginning_at(self, x: Tensor) -> Meter:
+        """The same meter with another start, for a strategy that prepares one and leaves all the rest to another."""
+        other = copy.copy(self)
+        other._start = x.clone()
+        return other
+
     def starting_at(self, x: Tensor) -> Meter:
         """The same meter seen by a nested strategy that starts elsewhere: counts, budget and best are shared."""
         nested = copy.copy(self)

@@ -58,6 +58,20 @@ class ControlSequence(Slot):
                 control = use(control, torch.as_tensor(side, dtype=control.dtype, device=control.device))
         return control
 
+    @property
+    def boxed(self) -> bool:
+        """Whether there are two finite bounds for every entry."""
+        sides = [side for side in (self.low, self.high) if side is not None]
+        return len(sides) == 2 and all(bool(torch.isfinite(torch.as_tensor(side)).all()) for side in sides)
+
+    def ranged(self, raw: Tensor) -> Tensor:
+        """Numbers of a network ``(scenarios, *shape)`` as a control: between two finite bounds they are squashed by
+        ``tanh``, elsewhere multiplied by the scale and clipped at a bound that has no partner."""
+        if not self.boxed:
+            return self.clip(raw * torch.as_tensor(1.0 if self.scale is None else self.scale).to(raw))
+        low, high = (torch.as_tensor(side).to(raw) for side in (self.low, self.high))
+        return (high + low) / 2 + (high - low) / 2 * torch.tanh(raw)
+
     def _full(self, pose: Pose) -> tuple[int, ...]:
         steps = (pose.horizon, *self.sizes)
         return steps if self.shared else (pose.count, *steps)

@@ -131,6 +131,17 @@ def fold(
     return Fold(init, stage, finish)
 
 
+def target_state(objective: Objective) -> str | None:
+    """The entry of the scenarios that holds the state to be at in the end; ``None`` without ``reach`` of a whole state
+    or ``closing``."""
+    found = [
+        term.target
+        for _, term in objective.terms
+        if isinstance(term, Closing) or (isinstance(term, Reach) and term.of is _identity)
+    ]
+    return found[0] if found else None
+
+
 @dataclass(frozen=True)
 class Reach(Squares):
     """See :func:`reach`."""

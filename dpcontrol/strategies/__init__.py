@@ -4,6 +4,7 @@ from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.learning.model_free import PPO, SAC
+from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
 from dpcontrol.strategies.minimising.first_order import Adjoint
 from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
@@ -34,4 +35,5 @@ __all__ = [
     "Metropolis",
     "MultiStart",
     "NewtonKrylov",
+    "PlannedPolicy",
 ]

@@ -14,6 +14,7 @@ from dpcontrol.strategies.checks import nearest
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.learning.model_free import PPO, SAC
+from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
 from dpcontrol.strategies.minimising.first_order import Adjoint
 from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
@@ -33,6 +34,7 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "svi": SVI,
     "eki": EnsembleKalman,
     "policy": LearnedPolicy,
+    "planner": PlannedPolicy,
     "ppo": PPO,
     "sac": SAC,
     "cmaes": CMAES,
