@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpcontrol.engine import Checkpointed as Checkpointed
     from dpcontrol.engine import Full as Full
     from dpcontrol.engine import StopGradient as StopGradient
+    from dpcontrol.engine import Tail as Tail
     from dpcontrol.engine import Trajectory as Trajectory
     from dpcontrol.engine import TruncatedBPTT as TruncatedBPTT
     from dpcontrol.engine import rollout as rollout
@@ -106,7 +107,16 @@ ROOMS = {
         "sbc",
         "stress_test",
     ),
-    "engine": ("Auto", "Checkpointed", "Full", "StopGradient", "Trajectory", "TruncatedBPTT", "rollout"),
+    "engine": (
+        "Auto",
+        "Checkpointed",
+        "Full",
+        "StopGradient",
+        "Tail",
+        "Trajectory",
+        "TruncatedBPTT",
+        "rollout",
+    ),
     "meter": ("Budget",),
     "posterior": ("Draws", "Posterior"),
     "problem": (

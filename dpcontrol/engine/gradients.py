@@ -18,6 +18,10 @@ class GradientMode(abc.ABC):
 
     exact: ClassVar[bool]
 
+    def swept(self, steps: int) -> int:
+        """How many of so many steps are differentiated: what a gradient is charged for beside its run."""
+        return steps
+
 
 @dataclass(frozen=True)
 class Full(GradientMode):
@@ -119,6 +123,27 @@ class TruncatedBPTT(GradientMode):
             raise UsageError(
                 f"TruncatedBPTT(window) must be a whole number of steps, at least 1; found {self.window!r}."
             )
+
+
+@dataclass(frozen=True)
+class Tail(GradientMode):
+    """Biased: only the last ``steps`` steps are differentiated; the state that the others lead to is held constant.
+
+    The gradient of what a controller does in the last part of an episode, whose end (terminal cost, closing condition)
+    is the problem's own, from the states that its first part leads to. It keeps and costs as much as the tail alone.
+    """
+
+    steps: int
+    exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
+            raise UsageError(
+                f"Tail(steps) must be a whole number of steps, at least 1; found {self.steps!r}."
+            )
+
+    def swept(self, steps: int) -> int:
+        return min(self.steps, steps)
 
 
 @dataclass(frozen=True)

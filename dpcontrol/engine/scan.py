@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+
+import torch
 
 from dpcontrol import tree
 from dpcontrol.engine.checkpointing import checkpointed_scan
-from dpcontrol.engine.gradients import Auto, Checkpointed, Full, GradientMode, StopGradient, TruncatedBPTT
+from dpcontrol.engine.gradients import (
+    Auto,
+    Checkpointed,
+    Full,
+    GradientMode,
+    StopGradient,
+    Tail,
+    TruncatedBPTT,
+)
 from dpcontrol.engine.memory import choose
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
@@ -45,10 +56,12 @@ def scan(
     if isinstance(mode, Checkpointed) and length > 0:
         return checkpointed_scan(body, carry, inputs, length, constants, mode)
     outputs = []
+    head = length - mode.swept(length) if isinstance(mode, Tail) else 0
     for k, row in enumerate(rows):
-        if k and k % _window(mode, length) == 0:
+        if k and (k == head or k % _window(mode, length) == 0):
             carry = tree.detach(carry)
-        carry, output = body(carry, row, constants, k)
+        with torch.no_grad() if k < head else nullcontext():
+            carry, output = body(carry, row, constants, k)
         outputs.append(output)
     if not outputs or not tree.leaves(outputs[0]):
         return carry, None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpcontrol.engine import rollout, scan
+from dpcontrol.engine import Full, Tail, rollout, scan
 from dpcontrol.results import UsageError
 from dpcontrol.sim import DiscreteLinear, FunctionSimulator, Substeps
 
@@ -34,6 +34,23 @@ def test_gradients_of_first_and_second_order_reach_inputs_carry_and_constants():
     point = tuple(leaf.requires_grad_() for leaf in point)
     assert torch.autograd.gradcheck(loss, point)
     assert torch.autograd.gradgradcheck(loss, point)
+
+
+def test_of_a_tail_only_the_last_steps_are_differentiated():
+    start, inputs = torch.randn(2, dtype=F64), torch.randn(6, 2, dtype=F64).requires_grad_()
+
+    def gradients(mode):
+        last, outputs = scan(body, start, inputs, 6, constants=torch.tensor(0.7, dtype=F64), gradient=mode)
+        return last, torch.autograd.grad(last.pow(3).sum() + outputs.sum(), inputs)[0]
+
+    exact, tail = gradients(Full()), gradients(Tail(2))
+    assert torch.equal(exact[0], tail[0])
+    # the last inputs do not act on what came before them, so their gradient is the exact one
+    assert torch.equal(tail[1][4:], exact[1][4:]) and not tail[1][:4].any()
+    assert torch.equal(gradients(Tail(6))[1], exact[1]) and torch.equal(gradients(Tail(9))[1], exact[1])
+    assert Tail(2).swept(6) == 2 and Tail(9).swept(6) == 6 and Full().swept(6) == 6
+    with pytest.raises(UsageError, match="at least 1"):
+        Tail(0)
 
 
 def test_no_steps_and_no_inputs():
