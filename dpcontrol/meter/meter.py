@@ -259,10 +259,10 @@ class Meter:
         if self._batch or self._log is not None:
             raise ValueError("samples are for shared unknowns and for strategies that store their state")
         count = scenarios.count
-        steps = count * max(self.problem.horizon, 1)
-        price = Counts(steps * (1 + sweeps), count * sweeps)
+        steps, mode = max(self.problem.horizon, 1), mode or self.problem.gradient
+        price = Counts(count * (steps + sweeps * mode.swept(steps)), count * sweeps)
         self._stop_if_spent(price)
-        asked = replace(self.problem, scenarios=scenarios, gradient=mode or self.problem.gradient)
+        asked = replace(self.problem, scenarios=scenarios, gradient=mode)
         losses = asked.loss(self.trees(x))
         failures = int((~torch.isfinite(losses)).sum())
         self.ledger.counts = self.counts + replace(price, failures=failures)
