@@ -106,12 +106,20 @@ class FieldDraws:
         values: draws ``(draws, cells)`` or ``(draws, rows, columns)``.
         prior: mean and sd of the prior, each like a draw, or ``None``.
         truth: like a draw, or ``None``.
+        lengths: of the box along each axis, cell centres in it; without, axes count entries.
     """
 
     label: str
     values: np.ndarray
     prior: tuple[np.ndarray, np.ndarray] | None = None
     truth: np.ndarray | None = None
+    lengths: tuple[float, ...] | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """Along the last axis."""
+        cells = np.arange(self.values.shape[-1])
+        return cells if self.lengths is None else (cells + 0.5) * (self.lengths[-1] / len(cells))
 
 
 def field_figure(field: FieldDraws, head: Head) -> Any:
@@ -130,7 +138,7 @@ def field_figure(field: FieldDraws, head: Head) -> Any:
 def draw_profile(part: Any, field: FieldDraws, columns: int = 6) -> None:
     """A curve with bands of 50 and 90 %, and three draws; the legend has so many columns."""
     axes = part.subplots()
-    cells = np.arange(field.values.shape[1])
+    cells = field.places
     low, inner_low, middle, inner_high, high = np.quantile(
         field.values, (OUTER[0], INNER[0], 0.5, INNER[1], OUTER[1]), axis=0
     )
@@ -148,7 +156,7 @@ def draw_profile(part: Any, field: FieldDraws, columns: int = 6) -> None:
     if field.truth is not None:
         axes.plot(cells, field.truth, color=TRUTH, lw=1.8, label="truth")
     axes.set_title(field.label)
-    axes.set_xlabel("entry")
+    axes.set_xlabel("entry" if field.lengths is None else "x")
     axes.margins(x=0.01)
     handles, labels = axes.get_legend_handles_labels()
     part.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)
@@ -162,21 +170,28 @@ def _draw_images(part: Any, field: FieldDraws, count: int) -> None:
     scale = shared_scale(shown)
     names = ["truth"] * (field.truth is not None) + ["mean", "one draw"]
     grid = part.subplots(1, count, squeeze=False)[0]
+    if field.lengths is not None:  # images are transposed: the first axis goes to the right
+        scale = {**scale, "extent": (0, field.lengths[0], 0, field.lengths[1])}
     for axes, name, image in zip(grid, names, shown, strict=False):
         _image(part, axes, name, image, scale)
-    _image(part, grid[len(shown)], "sd", sd, {"cmap": "magma", "vmin": 0.0, "vmax": float(sd.max()) or 1.0})
+    extent = {"extent": scale["extent"]} if "extent" in scale else {}
+    spread = {"cmap": "magma", "vmin": 0.0, "vmax": float(sd.max()) or 1.0, **extent}
+    _image(part, grid[len(shown)], "sd", sd, spread)
     if field.truth is not None:
         wrong = (mean - field.truth) / np.where(sd > 0, sd, np.nan)
         limit = max(3.0, float(np.nanmax(np.abs(colour_scale(wrong)["vmax"]))))
-        _image(
-            part, grid[-1], "(mean - truth) / sd", wrong, {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
-        )
+        colours = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, **extent}
+        _image(part, grid[-1], "(mean - truth) / sd", wrong, colours)
 
 
 def _image(part: Any, axes: Any, name: str, image: np.ndarray, scale: dict[str, Any]) -> None:
     drawn = axes.imshow(image.T, **scale)
     axes.grid(False)
-    axes.set(xticks=[], yticks=[])
+    if "extent" in scale:
+        axes.set(xticks=scale["extent"][:2], yticks=scale["extent"][2:])
+        axes.tick_params(labelsize=8.5)
+    else:
+        axes.set(xticks=[], yticks=[])
     axes.set_title(name, fontsize=10.5)
     for spine in axes.spines.values():
         spine.set_visible(False)

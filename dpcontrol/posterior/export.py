@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from dpcontrol.posterior.predictive import measured_times
 from dpcontrol.posterior.priors import prior_draws
 from dpcontrol.problem.predicting import measurements, misfits
 from dpcontrol.results import UsageError
@@ -52,10 +54,12 @@ def to_arviz(posterior: Posterior, *, predictions: int, prior: int, log_likeliho
         groups["posterior_predictive"] = _named([part.numpy()[None] for part in replicated])
     if log_likelihood:
         groups["log_likelihood"] = _named(_pointwise(posterior))
-    return arviz.from_dict(**groups)
+    names, times = _named(measurements(posterior.problem)), _named(measured_times(posterior.problem))
+    axes = {name: [f"{name}_time", "experiment", f"{name}_entry"] for name in names}
+    return arviz.from_dict(**groups, dims=axes, coords={f"{name}_time": times[name] for name in names})
 
 
-def _named(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _named(parts: Sequence[Any]) -> dict[str, Any]:
     names = ["data"] if len(parts) == 1 else [f"data_{k + 1}" for k in range(len(parts))]
     return dict(zip(names, parts, strict=True))
 

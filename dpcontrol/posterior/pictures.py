@@ -22,6 +22,8 @@ from dpcontrol.posterior.summary import LOG_DENSITY, SiteSummary, Summary, entry
 from dpcontrol.posterior.verdict import ESS, RHAT, Verdict, judge
 from dpcontrol.posterior.words import number, rhat_words
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.fields import GaussianField
+from dpcontrol.problem.sites import site_of
 
 if TYPE_CHECKING:
     from dpcontrol.posterior.posterior import Posterior
@@ -60,7 +62,7 @@ def material(posterior: Posterior) -> Material:
 def overview(posterior: Posterior) -> Any:
     """Marginals (or the first field), and what is predicted beside what was measured."""
     found = material(posterior)
-    shown = bands(found.problem, posterior.predict(PREDICTED))[:COLUMNS]
+    shown, _ = bands(found.problem, posterior.predict(PREDICTED), COLUMNS)
     single = marginals(found, own=True)[:SHOWN]
     curve = next(iter(fields(found)), None)
     with styled():
@@ -101,8 +103,10 @@ def figures(posterior: Posterior) -> dict[str, Any]:
         result[f"posterior {field.label.split('[')[0]}"] = field_figure(field, found.head(field.label))
     predicted = posterior.predict(PREDICTED)
     if predicted.count:
-        head = _checked(found.head("predictions over data"), predicted)
-        result["posterior predictions"] = bands_figure(bands(found.problem, predicted)[:PANELS], head)
+        shown, count = bands(found.problem, predicted, PANELS)
+        part = f", {len(shown)} of {count} series" if len(shown) < count else ""
+        head = _checked(found.head(f"predictions over data{part}"), predicted)
+        result["posterior predictions"] = bands_figure(shown, head)
     return result
 
 
@@ -229,8 +233,22 @@ def fields(found: Material) -> list[FieldDraws]:
             for k, n in zip(cut, before.shape[1:], strict=True)
             if n > 1
         )
-        result.append(FieldDraws(f"{name}[{part}]" if "0" in part else name, shown, beliefs, truth_shown))
+        label = f"{name}[{part}]" if "0" in part else name
+        lengths = _lengths(found.problem, name, beliefs[0].shape)
+        result.append(FieldDraws(label, shown, beliefs, truth_shown, lengths))
     return result
+
+
+def _lengths(problem: Problem, site: str, shape: Sequence[int]) -> tuple[float, ...] | None:
+    """Of the box that a Gaussian field of this shape lives in."""
+    for key, density in problem.belief.densities.items():
+        if (
+            site_of(key) == site
+            and isinstance(density, GaussianField)
+            and density.event_shape == tuple(shape)
+        ):
+            return density.lengths
+    return None
 
 
 def _to_grid(shape: Sequence[int]) -> tuple[Any, ...]:
@@ -249,54 +267,48 @@ def _flattened(field: FieldDraws) -> FieldDraws:
         field.values[:, middle],
         None if field.prior is None else (field.prior[0][middle], field.prior[1][middle]),
         None if field.truth is None else field.truth[middle],
+        None if field.lengths is None else field.lengths[1:],
     )
 
 
 # -- predictions -----------------------------------------------------------------------------------------------------
 
 
-def bands(problem: Problem, predicted: Predictions) -> list[Band]:
-    """Bands over time for each measured number; over the measurements where there are few times."""
-    if not predicted.count:
-        return []
-    found: list[Band] = []
-    several = len(predicted.measured) > 1
+def bands(problem: Problem, predicted: Predictions, most: int) -> tuple[list[Band], int]:
+    """Bands over time for each measured number; over the measurements where there are few times.
+
+    At most so many, spread evenly over all of them, and how many there are.
+    """
+    series = []
     for k, (times, data) in enumerate(zip(predicted.times, predicted.measured, strict=True)):
-        clean, noisy = predicted.predicted[k].numpy(), predicted.replicated[k].numpy()
-        suffix = f", observation {k + 1}" if several else ""
-        found += (_over_time if len(times) > 2 else _over_places)(
-            problem, times, data.numpy(), clean, noisy, suffix
-        )
-    return found
-
-
-def _over_time(
-    problem: Problem, times: np.ndarray, data: np.ndarray, clean: np.ndarray, noisy: np.ndarray, suffix: str
-) -> list[Band]:
-    _, scenarios, count = data.shape
-    names = problem.simulator.state_names
-    labels = names if len(names) == count else [f"measurement {j + 1}" for j in range(count)]
-    everything = list(itertools.product(range(scenarios), range(count)))
-    if count == 1:
-        labels = ["measured"]
-    chosen = np.unique(np.linspace(0, len(everything) - 1, PANELS).round().astype(int))
+        rows, scenarios, count = data.shape
+        over_time = len(times) > 2
+        inner = count if over_time else rows
+        series += [(k, over_time, s, j) for s, j in itertools.product(range(scenarios), range(inner))]
+    if not predicted.count or not series:
+        return [], 0
+    chosen = np.unique(np.linspace(0, len(series) - 1, most).round().astype(int))
+    several = len(predicted.measured) > 1
     found = []
-    for s, j in (everything[k] for k in chosen):
-        label = labels[j] + (f", experiment {s + 1}" if scenarios > 1 else "") + suffix
-        found.append(Band(label, "time", times, data[:, s, j], clean[:, :, s, j], noisy[:, :, s, j]))
-    return found
+    for k, over_time, s, j in (series[place] for place in chosen):
+        suffix = f", experiment {s + 1}" if predicted.measured[k].shape[1] > 1 else ""
+        suffix += f", observation {k + 1}" if several else ""
+        found.append((_over_time if over_time else _over_places)(problem, predicted, k, s, j, suffix))
+    return found, len(series)
 
 
-def _over_places(
-    problem: Problem, times: np.ndarray, data: np.ndarray, clean: np.ndarray, noisy: np.ndarray, suffix: str
-) -> list[Band]:
-    rows, scenarios, count = data.shape
+def _over_time(problem: Problem, predicted: Predictions, k: int, s: int, j: int, suffix: str) -> Band:
+    data = predicted.measured[k].numpy()
+    names, count = problem.simulator.state_names, data.shape[2]
+    label = names[j] if len(names) == count else "measured" if count == 1 else f"measurement {j + 1}"
+    clean, noisy = (part[k].numpy()[:, :, s, j] for part in (predicted.predicted, predicted.replicated))
+    return Band(label + suffix, "time", predicted.times[k], data[:, s, j], clean, noisy)
+
+
+def _over_places(problem: Problem, predicted: Predictions, k: int, s: int, j: int, suffix: str) -> Band:
+    data = predicted.measured[k].numpy()
+    count = data.shape[2]
+    label = f"t = {predicted.times[k][j]:.4g}" if problem.horizon else "measured"
+    clean, noisy = (part[k].numpy()[:, j, s] for part in (predicted.predicted, predicted.replicated))
     at = np.arange(1.0, count + 1)
-    found = []
-    for k, s in list(itertools.product(range(rows), range(scenarios)))[:PANELS]:
-        when = f"t = {times[k]:.4g}" if problem.horizon else "measured"
-        label = when + (f", experiment {s + 1}" if scenarios > 1 else "") + suffix
-        found.append(
-            Band(label, "measurement", at, data[k, s], clean[:, k, s], noisy[:, k, s], connected=count > 200)
-        )
-    return found
+    return Band(label + suffix, "measurement", at, data[j, s], clean, noisy, connected=count > 200)

@@ -104,7 +104,7 @@ class GaussianField(Distribution):
         variances = _spectrum(orders, ratios, periods, smoothness)
         self.mode_variances = variances + torch.finfo(like.dtype).eps ** 0.75
         self.root = self.mode_variances.sqrt().to(like)
-        self.sides = sides
+        self.sides, self.lengths = sides, tuple(float(length) for length in lengths)
         self._described = (
             f"GaussianField({sizes}, {lengths}, length_scale={length_scale}, smoothness={smoothness}, "
             f"boundary={boundary!r})"
@@ -148,7 +148,8 @@ class GaussianField(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> GaussianField:
         """Independent fields of the same density."""
         new: GaussianField = self._get_checked_instance(GaussianField, _instance)
-        new.loc, new.sd, new.basis, new.sides = self.loc, self.sd, self.basis, self.sides
+        new.loc, new.sd, new.basis = self.loc, self.sd, self.basis
+        new.sides, new.lengths = self.sides, self.lengths
         new.mode_variances, new.root, new._described = self.mode_variances, self.root, self._described
         Distribution.__init__(new, Size(batch_shape), self.event_shape, validate_args=False)
         return new

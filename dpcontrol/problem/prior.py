@@ -109,6 +109,7 @@ def centre(density: Distribution, like: Tensor, shape: tuple[int, ...], name: st
     white = white_transform(density)
     if white is not None:
         return white(torch.zeros(shape, dtype=like.dtype, device=like.device))
+    free_transform(density)  # what cannot be sought is told first
     try:
         mean = density.mean
     except NotImplementedError:

@@ -82,6 +82,11 @@ def free_transform(density: Distribution) -> Transform:
             "a VonMises density repeats itself on the whole line and cannot be a prior there: seek the angle on an "
             "interval, or the two components of a direction."
         )
+    if _is_point(density):
+        raise UsageError(
+            f"a {type(density).__name__} says that the value is known: pass it as parameters={{...}}, and leave it out "
+            "of the prior."
+        )
     try:
         found = biject_to(density.support)
         if (
@@ -98,6 +103,14 @@ def free_transform(density: Distribution) -> Transform:
             f"a {type(density).__name__} cannot be sought: no smooth map leads from free numbers to its support "
             f"{density.support}; use a continuous density."
         ) from None
+
+
+def _is_point(density: Distribution) -> bool:
+    """Whether all of the probability is in one place."""
+    try:
+        return bool((density.variance == 0).all())
+    except NotImplementedError:
+        return False
 
 
 def draw(density: Distribution, generator: torch.Generator, sample_shape: tuple[int, ...] = ()) -> Tensor:

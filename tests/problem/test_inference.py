@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 from precision import double_precision  # noqa: F401
-from torch.distributions import Dirichlet, FisherSnedecor, LogNormal, MultivariateNormal, Normal, VonMises
+from pyro.distributions import Delta
+from torch.distributions import (
+    Categorical,
+    Dirichlet,
+    FisherSnedecor,
+    LogNormal,
+    MultivariateNormal,
+    Normal,
+    VonMises,
+)
 
 import dpcontrol as dp
 from dpcontrol.meter import Meter
@@ -295,6 +304,14 @@ def test_a_system_that_fails_has_density_minus_infinity():
         ({"prior": {**posed_prior(), "initial_state.q": Normal(0.0, 1.0)}}, "no part q"),
         ({"prior": {**posed_prior(), "spin": Normal(0.0, 1.0)}}, "spin has a prior, but changes nothing"),
         ({"prior": {**posed_prior(), "pace": VonMises(0.0, 1.0)}}, "VonMises"),
+        (
+            {"prior": {**posed_prior(), "pace": Categorical(torch.ones(3))}},
+            "Categorical .* continuous density",
+        ),
+        (
+            {"prior": {**posed_prior(), "pace": Delta(torch.tensor(1.0))}},
+            "Delta says that the value is known",
+        ),
         ({"prior": {**posed_prior(), "push": Dirichlet(torch.ones(2))}}, "more numbers than freedoms"),
         ({"truth": {"speed": 1.0}}, "truth names speed"),
         ({"truth": {"push": torch.ones(3)}}, "truth of push has shape"),
