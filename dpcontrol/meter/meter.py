@@ -255,6 +255,22 @@ class Meter:
         with torch.no_grad():
             return self._sampled(x, scenarios, None, sweeps=0)
 
+    def sampled_rows(self, x: Tensor, scenarios: Scenarios) -> Tensor:
+        """Losses ``(rows, scenarios)`` of several candidates ``(rows, dimension)`` on other scenarios, as one batch.
+
+        Charged like so many :meth:`sampled_values`. Losses that are not finite are handed on as they are, and counted.
+        """
+        if self._batch or self._log is not None:
+            raise ValueError("samples are for shared unknowns and for strategies that store their state")
+        price = Counts(len(x) * scenarios.count * max(self.problem.horizon, 1), 0)
+        self._stop_if_spent(price)
+        asked = replace(self.problem, scenarios=scenarios)
+        with torch.no_grad():
+            losses = self._each_row(lambda row: asked.loss(self.trees(row[None])), x)
+        failures = int((~torch.isfinite(losses)).sum())
+        self.ledger.counts = self.counts + replace(price, failures=failures)
+        return losses
+
     def _sampled(self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None, *, sweeps: int) -> Tensor:
         if self._batch or self._log is not None:
             raise ValueError("samples are for shared unknowns and for strategies that store their state")
