@@ -21,7 +21,7 @@ from dpcontrol.environments.batch import Batch
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.problem import Demand, Policy, Problem, Scenarios, View
 from dpcontrol.problem.observing import observer
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.run import Strategy
@@ -133,12 +133,15 @@ class ModelFree(Strategy):
         seed = int(torch.randint(2**31, (), generator=generator))
         slot = meter.problem.unknown.slots[0]
         assert isinstance(slot, Policy) and isinstance(slot.network, ForeignController)
-        start = float(meter.values(meter.start()).nan_to_num(0.0, 0.0, 0.0))
+        validation = self._scenes(meter, seed)
+        # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
+        untrained = meter.sampled_values(meter.start(), validation)
+        typical = float(untrained[torch.isfinite(untrained)].mean().nan_to_num(1.0))
         env = vec_env(
             meter.problem,
             self.environments,
             seed=seed,
-            failure=10.0 * max(1.0, start),
+            failure=10.0 * max(1.0, typical),
             actions=slot.network.actions,
         )
         scaled = wanted("stable_baselines3.common.vec_env").VecNormalize(
@@ -146,10 +149,18 @@ class ModelFree(Strategy):
         )
         with _generators_restored(seed):
             model = self._model(scaled, **self._common(meter, seed))
-            training = Training(self, meter, model, seed)
+            training = Training(self, meter, model, validation)
             model.learn(self.steps or _most(meter), callback=training.callback())
             training.validate()
         return Status("iterations spent", "the steps were spent; more of them may lower the loss.")
+
+    def _scenes(self, meter: Meter, seed: int) -> Scenarios:
+        """Drawn scenes, or, without a distribution, the problem's own."""
+        scenarios = meter.problem.scenarios
+        if View.DISTRIBUTION in meter.problem.offers:
+            return scenarios.draw(torch.Generator().manual_seed(seed), self.validation)
+        meter.remark("trained and validated on the very scenarios that it is judged on.")
+        return scenarios
 
 
 @dataclass(frozen=True)
@@ -277,15 +288,9 @@ class SAC(ModelFree):
 class Training:
     """A learner at work: charges its steps, validates, and keeps what a later run can go on with."""
 
-    def __init__(self, strategy: ModelFree, meter: Meter, model: Any, seed: int) -> None:
-        self._strategy, self._meter, self._model = strategy, meter, model
+    def __init__(self, strategy: ModelFree, meter: Meter, model: Any, validation: Scenarios) -> None:
+        self._strategy, self._meter, self._model, self._validation = strategy, meter, model, validation
         self._since = strategy.validate_every
-        scenarios = meter.problem.scenarios
-        self._validation = scenarios
-        if View.DISTRIBUTION in meter.problem.offers:
-            self._validation = scenarios.draw(torch.Generator().manual_seed(seed), strategy.validation)
-        else:
-            meter.remark("trained and validated on the very scenarios that it is judged on.")
         kept = meter.resumed()
         if kept is not None:
             model.policy.load_state_dict(kept["networks"])

@@ -1,0 +1,135 @@
+"""``ppo`` and ``sac`` on forced Burgers: a counted number of tuning trials, then as many steps as there is time for.
+
+    python tests/benchmarks/burgers_model_free.py tune       # eight trials each -> results/burgers_model_free_tuning.json
+    python tests/benchmarks/burgers_model_free.py curves     # the best of each   -> results/burgers_model_free.json
+
+A trial is one run with one seed, and is chosen by its loss on validation scenes drawn from the distribution; the 100
+scenes of the problem are held out. Same network, observation, laws to correct and validation as ``policy``. Curves have
+the mean effort over validation scenes and, at the end, the ratio of efforts on the held-out scenes. Both go on where they
+stopped. One thread; the CPU is shared with other work, so that seconds are CPU seconds of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from dpcontrol.problems import burgers
+
+from dpcontrol.meter import Budget
+from dpcontrol.run import run
+from dpcontrol.strategies.learning.model_free import PPO, SAC
+
+RESULTS = Path(__file__).parent / "results"
+TUNING, CURVES = RESULTS / "burgers_model_free_tuning.json", RESULTS / "burgers_model_free.json"
+CLASSES = {"ppo": PPO, "sac": SAC}
+TRIAL_STEPS = {"ppo": 300_000, "sac": 12_000}  # about twenty seconds each
+LONG_STEPS = {"ppo": 5_000_000, "sac": 120_000}
+SEEDS = 3
+LAW = {"base": "look ahead", "reach": 1.0}
+PPO_OWN = {
+    "environments": 128, "rollout": 31, "minibatches": 16, "learning_rate": 1e-3, "schedule": "cosine", "discount": 1.0,
+}  # fmt: skip
+SAC_OWN = {
+    "environments": 32, "updates": 0.5, "warmup": 2000, "learning_rate": 1e-3, "schedule": "cosine", "discount": 1.0,
+}  # fmt: skip
+TRIALS: dict[str, list[dict[str, Any]]] = {
+    "ppo": [
+        {},
+        {**PPO_OWN, **LAW},
+        {**PPO_OWN, **LAW, "spread": -1.6},
+        {**PPO_OWN, **LAW, "learning_rate": 3e-4},
+        {**PPO_OWN, **LAW, "reach": 2.0, "spread": -1.4, "trace": 0.9},
+        {**PPO_OWN, "reach": 2.0},
+        {**PPO_OWN, **LAW, "environments": 512},
+        {**PPO_OWN, **LAW, "state_noise": 31},
+    ],
+    "sac": [
+        {},
+        {**SAC_OWN, **LAW},
+        {**SAC_OWN, **LAW, "entropy": -2.5},
+        {**SAC_OWN, **LAW, "entropy": -2.5, "reach": 0.5},
+        {**SAC_OWN, **LAW, "entropy": -2.5, "discount": 0.97},
+        {**SAC_OWN, "entropy": -2.0, "reach": 2.0},
+        {**SAC_OWN, **LAW, "entropy": -2.5, "learning_rate": 3e-4},
+        {**SAC_OWN, **LAW, "entropy": -2.5, "state_noise": 31},
+    ],
+}
+
+
+def learned(name: str, options: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
+    """One run: what it came to, and its curve."""
+    strategy = CLASSES[name](**{**options, "validate_every": max(1, steps // 25)})
+    began = time.process_time()
+    solution = run(burgers.problem(), strategy, seed=seed, budget=Budget(simulated_steps=steps))
+    history = solution.history
+    rows = zip(history["simulated_steps"], history["latest"], strict=True)
+    return {
+        "strategy": name,
+        "options": options,
+        "seed": seed,
+        "simulated steps": solution.counts.simulated_steps,
+        "validation loss": history["loss"][-1],
+        "effort ratio": solution.metrics["effort_ratio"],
+        "status": solution.status.kind,
+        "failures": solution.counts.failures,
+        "cpu seconds": round(time.process_time() - began, 1),
+        "curve": [[steps, round(loss, 2)] for steps, loss in rows],
+    }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+def tune(names: list[str]) -> None:
+    """Every trial that the log does not have yet."""
+    runs = read(TUNING)
+    for name in names:
+        for options in TRIALS[name]:
+            if any(entry["strategy"] == name and entry["options"] == options for entry in runs):
+                continue
+            runs.append(learned(name, options, TRIAL_STEPS[name], seed=100))
+            print(json.dumps({key: runs[-1][key] for key in runs[-1] if key != "curve"}), flush=True)
+            write(TUNING, "tune", runs, {"trials": {key: len(value) for key, value in TRIALS.items()}})
+
+
+def chosen(name: str) -> dict[str, Any]:
+    """The options of the best trial."""
+    own = [entry for entry in read(TUNING) if entry["strategy"] == name]
+    best: dict[str, Any] = min(own, key=lambda entry: entry["validation loss"])["options"]
+    return best
+
+
+def curves(names: list[str]) -> None:
+    """Long runs with the options that tuning chose."""
+    runs = read(CURVES)
+    for seed in range(SEEDS):
+        for name in names:
+            if any(entry["strategy"] == name and entry["seed"] == seed for entry in runs):
+                continue
+            runs.append(learned(name, chosen(name), LONG_STEPS[name], seed))
+            print(json.dumps({key: runs[-1][key] for key in runs[-1] if key != "curve"}), flush=True)
+            write(CURVES, "curves", runs, {})
+
+
+def write(path: Path, what: str, runs: list[dict[str, Any]], more: dict[str, Any]) -> None:
+    command = f"python tests/benchmarks/burgers_model_free.py {what}"
+    path.write_text(json.dumps({"command": command, **more, "runs": runs}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["tune", "curves"])
+    parser.add_argument("--only", nargs="*", default=["ppo", "sac"])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    {"tune": tune, "curves": curves}[given.what](given.only)
+
+
+if __name__ == "__main__":
+    main()
