@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import CMAES as CMAES
     from dpcontrol.strategies import LBFGS as LBFGS
     from dpcontrol.strategies import MALA as MALA
+    from dpcontrol.strategies import MPC as MPC
+    from dpcontrol.strategies import MPPI as MPPI
     from dpcontrol.strategies import NUTS as NUTS
     from dpcontrol.strategies import PCN as PCN
     from dpcontrol.strategies import PPO as PPO
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import Laplace as Laplace
     from dpcontrol.strategies import LearnedPolicy as LearnedPolicy
     from dpcontrol.strategies import Metropolis as Metropolis
+    from dpcontrol.strategies import MovingHorizon as MovingHorizon
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
     from dpcontrol.strategies import PlannedPolicy as PlannedPolicy
@@ -179,6 +182,9 @@ ROOMS = {
         "EnsembleKalman",
         "GaussNewton",
         "Laplace",
+        "MPC",
+        "MPPI",
+        "MovingHorizon",
         "MultiStart",
         "NewtonKrylov",
         "LearnedPolicy",

@@ -515,9 +515,20 @@ class Meter:
 
     def _report(self) -> None:
         if self._callback is not None and not self.ledger.answers:
-            report = Progress(self.ledger.history.loss[-1], self.counts, self.seconds, self.fraction())
-            if self._callback(report):
+            losses = self.ledger.history.loss
+            best = losses[-1] if losses else math.inf
+            if self._callback(Progress(best, self.counts, self.seconds, self.fraction())):
                 raise Stopped
+
+    def pulse(self) -> None:
+        """Let those who watch see how far a strategy is that has no loss to tell yet; they may stop it."""
+        self._report()
+
+    def conclude(self, x: Tensor, values: Tensor) -> None:
+        """Losses ``(instances,)`` of an answer that has been paid for: recorded whatever is left of the budget."""
+        finite = torch.isfinite(values)
+        self.ledger.counts = self.counts + Counts(failures=int((~finite).sum()))
+        self._note(x, torch.arange(self.instances), torch.where(finite, values, torch.inf))
 
     def progressed(self, share: float) -> None:
         """Tell how far the strategy is by its own count, between 0 and 1, for those who watch it."""

@@ -3,6 +3,7 @@
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
@@ -15,12 +16,18 @@ from dpcontrol.strategies.posteriors.ensemble_kalman import EnsembleKalman
 from dpcontrol.strategies.posteriors.laplace import Laplace
 from dpcontrol.strategies.posteriors.samplers import MALA, NUTS, PCN, Metropolis
 from dpcontrol.strategies.posteriors.svi import SVI
+from dpcontrol.strategies.receding.controller import Estimate, Glance
+from dpcontrol.strategies.receding.moving_horizon import MovingHorizon
+from dpcontrol.strategies.receding.mpc import MPC
+from dpcontrol.strategies.receding.path_integral import MPPI
 
 __all__ = [
     "CEM",
     "CMAES",
     "LBFGS",
     "MALA",
+    "MPC",
+    "MPPI",
     "NUTS",
     "PCN",
     "PPO",
@@ -29,10 +36,14 @@ __all__ = [
     "Adjoint",
     "Baseline",
     "EnsembleKalman",
+    "Estimate",
+    "EvolvedPolicy",
     "GaussNewton",
+    "Glance",
     "Laplace",
     "LearnedPolicy",
     "Metropolis",
+    "MovingHorizon",
     "MultiStart",
     "NewtonKrylov",
     "PlannedPolicy",

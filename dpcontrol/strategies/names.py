@@ -13,6 +13,7 @@ from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.checks import nearest
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
+from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
@@ -24,6 +25,8 @@ from dpcontrol.strategies.posteriors.ensemble_kalman import EnsembleKalman
 from dpcontrol.strategies.posteriors.laplace import Laplace
 from dpcontrol.strategies.posteriors.samplers import MALA, NUTS, PCN, Metropolis
 from dpcontrol.strategies.posteriors.svi import SVI
+from dpcontrol.strategies.receding.mpc import MPC
+from dpcontrol.strategies.receding.path_integral import MPPI
 
 BUILT_IN: Mapping[str, type[Strategy]] = {
     "adjoint": Adjoint,
@@ -37,8 +40,11 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "planner": PlannedPolicy,
     "ppo": PPO,
     "sac": SAC,
+    "evolved_policy": EvolvedPolicy,
     "cmaes": CMAES,
     "cem": CEM,
+    "mppi": MPPI,
+    "mpc": MPC,
     "baseline": Baseline,
     "nuts": NUTS,
     "mala": MALA,
