@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
     from dpcontrol.strategies import EnsembleKalman as EnsembleKalman
+    from dpcontrol.strategies import EvolvedPolicy as EvolvedPolicy
     from dpcontrol.strategies import GaussNewton as GaussNewton
     from dpcontrol.strategies import Laplace as Laplace
     from dpcontrol.strategies import LearnedPolicy as LearnedPolicy
@@ -98,6 +99,15 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
     from dpcontrol.strategies import PlannedPolicy as PlannedPolicy
+    from dpcontrol.trials import ActuatorDelay as ActuatorDelay
+    from dpcontrol.trials import Disturbance as Disturbance
+    from dpcontrol.trials import Mismatch as Mismatch
+    from dpcontrol.trials import Nominal as Nominal
+    from dpcontrol.trials import Robustness as Robustness
+    from dpcontrol.trials import SensorNoise as SensorNoise
+    from dpcontrol.trials import Shifted as Shifted
+    from dpcontrol.trials import Together as Together
+    from dpcontrol.trials import robustness as robustness
 
 ROOMS = {
     "checking": ("check_gradient",),
@@ -172,6 +182,17 @@ ROOMS = {
     ),
     "solution": ("Solution",),
     "solving": ("solve",),
+    "trials": (
+        "ActuatorDelay",
+        "Disturbance",
+        "Mismatch",
+        "Nominal",
+        "Robustness",
+        "SensorNoise",
+        "Shifted",
+        "Together",
+        "robustness",
+    ),
     "strategies": (
         "CEM",
         "CMAES",
@@ -180,6 +201,7 @@ ROOMS = {
         "Adjoint",
         "Baseline",
         "EnsembleKalman",
+        "EvolvedPolicy",
         "GaussNewton",
         "Laplace",
         "MPC",

@@ -1,0 +1,28 @@
+"""Controllers on trial: sensor noise, late commands, pushes, another plant, other scenes."""
+
+from dpcontrol.trials.robustness import robustness
+from dpcontrol.trials.table import Robustness, Row
+from dpcontrol.trials.worlds import (
+    ActuatorDelay,
+    Disturbance,
+    Mismatch,
+    Nominal,
+    SensorNoise,
+    Shifted,
+    Together,
+    Trial,
+)
+
+__all__ = [
+    "ActuatorDelay",
+    "Disturbance",
+    "Mismatch",
+    "Nominal",
+    "Robustness",
+    "Row",
+    "SensorNoise",
+    "Shifted",
+    "Together",
+    "Trial",
+    "robustness",
+]
