@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from dpcontrol.cli.display import FAILED, show, show_calibration, show_comparison, strict
-from dpcontrol.cli.options import budget, fields, folder_for
+from dpcontrol.cli.display import FAILED, INTERRUPTED, show, show_calibration, show_comparison, strict
+from dpcontrol.cli.options import budget, budgets, fields, folder_for, literal
 from dpcontrol.results import UsageError
 
 
@@ -53,27 +55,74 @@ def solve_problem(options: argparse.Namespace) -> int:
 def compare_strategies(options: argparse.Namespace) -> int:
     """Compare strategies on one problem."""
     from dpcontrol import catalogue
-    from dpcontrol.comparison import compare
+    from dpcontrol.comparison import Tuned, compare
 
     entry = catalogue.find(options.problem)
     problem = entry.build(size=options.size, seed=options.problem_seed)
     defaults = entry.defaults(options.size)
+    tuned = [Tuned.load(place.strip()) for place in options.tuned.split(",")] if options.tuned else []
     names = (
         options.strategies.split(",")
         if options.strategies
         else defaults.get("strategies", ["adjoint", "lbfgs", "cmaes"])
     )
+    strategies: list[Any] = [name.strip() for name in names]
+    for each in tuned:
+        # a tuned strategy stands where its name was asked for, else behind the others
+        if each.strategy in strategies:
+            strategies[strategies.index(each.strategy)] = each
+        else:
+            strategies.append(each)
     with folder_for(options.output, f"{problem.name}-compare") as folder:
         comparison = compare(
             problem,
-            [name.strip() for name in names],
+            strategies,
             seeds=options.seeds,
-            budget=budget(options, defaults),
+            budget=budgets(options, defaults),
             folder=folder,
             workers=options.workers,
             progress=False if options.quiet else None,
         )
         return show_comparison(comparison, folder, as_json=options.json)
+
+
+def tune_strategy(options: argparse.Namespace) -> int:
+    """Search for a strategy's options on scenes that nobody is judged on."""
+    from dpcontrol import catalogue
+    from dpcontrol.comparison import spaces_of_words, tune
+
+    entry = catalogue.find(options.problem)
+    problem = entry.build(size=options.size, seed=options.problem_seed)
+    space = spaces_of_words(options.space, literal)
+    with folder_for(options.output, f"{problem.name}-tune-{options.strategy}") as folder:
+        try:
+            tuned = tune(
+                problem,
+                options.strategy,
+                space=space,
+                trials=options.trials,
+                seeds=options.seeds,
+                budget=budget(options, entry.defaults(options.size)),
+                folder=folder,
+                workers=options.workers,
+                progress=not options.quiet,
+                **fields(options.set),
+            )
+        except KeyboardInterrupt:
+            print(
+                f"dpcontrol: interrupted; the same command with --output {folder} goes on with the trials there.",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        if options.json:
+            trials = [{"options": dict(each.options), "loss": each.loss} for each in tuned.tried]
+            print(json.dumps(strict({**tuned.record(), "tried": trials}), indent=1))
+        else:
+            for each in sorted(tuned.tried, key=lambda trial: trial.loss):
+                chosen = ", ".join(f"{name}={value!r}" for name, value in each.options.items()) or "defaults"
+                print(f"  {each.loss:<12.6g}{chosen}")
+            print(f"{tuned}\nstored in {folder}; compare takes it with --tuned {folder}")
+        return 0
 
 
 def calibrate_problem(options: argparse.Namespace) -> int:
@@ -134,7 +183,7 @@ def check_problem(options: argparse.Namespace) -> int:
 def resume_run(options: argparse.Namespace) -> int:
     """Go on with what a folder holds."""
     from dpcontrol import catalogue, criticism, store
-    from dpcontrol.comparison import Comparison, compare
+    from dpcontrol.comparison import Comparison, compare, given_again, tuned_in
     from dpcontrol.meter import Budget
     from dpcontrol.solving import solve
 
@@ -145,9 +194,9 @@ def resume_run(options: argparse.Namespace) -> int:
         problem = catalogue.find(asked["problem"]).build(size=asked["size"], seed=asked["problem_seed"])
         comparison = compare(
             problem,
-            asked["strategies"],
+            given_again(asked["strategies"]),
             seeds=asked["seeds"],
-            budget=Budget(**asked["budget"]),
+            budget=[Budget(**limits) for limits in asked.get("budgets", [asked["budget"]])],
             folder=folder,
             workers=options.workers,
             progress=progress,
@@ -156,6 +205,10 @@ def resume_run(options: argparse.Namespace) -> int:
         return show_comparison(comparison, folder, as_json=options.json)
     if criticism.calibration_in(folder):
         return _resume_calibration(folder, options)
+    if tuned_in(folder):
+        raise UsageError(
+            f"{folder} holds a tuning; the command that began it, with --output {folder}, goes on with its trials."
+        )
     if not (folder / "run.json").is_file():
         raise UsageError(
             f"{folder} holds no run, comparison or calibration; name a folder that solve, compare or calibrate wrote."
@@ -223,6 +276,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_names,
     "solve": solve_problem,
     "compare": compare_strategies,
+    "tune": tune_strategy,
     "calibrate": calibrate_problem,
     "check": check_problem,
     "resume": resume_run,

@@ -42,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     )
     solving.set_defaults(command="solve")
 
-    comparing = commands.add_parser("compare", help="compare strategies on equal budgets, with a report")
+    comparing = commands.add_parser(
+        "compare",
+        help="compare strategies on equal budgets, with a report",
+        epilog="Several limits (--simulated-steps and --seconds, say) are several budgets, each with its own ranking.",
+    )
     _problem_options(comparing)
     _run_options(comparing)
     comparing.add_argument(
@@ -52,7 +56,35 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=3, help="how many seeds for stochastic strategies (default: 3)"
     )
     comparing.add_argument("--workers", type=int, help="processes (default: one per core)")
+    comparing.add_argument(
+        "--tuned",
+        metavar="FOLDERS",
+        help="folders of `dpcontrol tune`, separated by commas: strategies with those options",
+    )
     comparing.set_defaults(command="compare")
+
+    tuning = commands.add_parser(
+        "tune", help="search for a strategy's options by a counted number of trials, on scenes of their own"
+    )
+    _problem_options(tuning)
+    _run_options(tuning)
+    tuning.add_argument("--strategy", required=True, help="its name")
+    tuning.add_argument(
+        "--trials", type=int, default=16, help="sets of options, the defaults first (default: 16)"
+    )
+    tuning.add_argument("--seeds", type=int, default=1, help="runs of each trial (default: 1)")
+    tuning.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="FIELD=LOW:HIGH",
+        help="where a field lies, or FIELD=A,B,C (default: known ranges)",
+    )
+    tuning.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a field that all trials share"
+    )
+    tuning.add_argument("--workers", type=int, help="processes (default: one per core)")
+    tuning.set_defaults(command="tune")
 
     calibrating = commands.add_parser(
         "calibrate", help="simulation-based calibration: does a strategy sample this posterior?"
@@ -124,6 +156,17 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print records as JSON")
 
 
+def budgets(options: argparse.Namespace, defaults: dict[str, Any]) -> list[Any]:
+    """A budget for each limit that was given; a target loss belongs to all of them."""
+    from dpcontrol.meter import Budget
+
+    given = {name: getattr(options, name) for name in ("simulated_steps", "gradients", "seconds")}
+    limits = {name: value for name, value in given.items() if value is not None}
+    if len(limits) < 2:
+        return [budget(options, defaults)]
+    return [Budget(**{name: value}, target_loss=options.target_loss) for name, value in limits.items()]
+
+
 def budget(options: argparse.Namespace, defaults: dict[str, Any]) -> Any:
     """The limits that were given, else those that the problem suggests, else a minute."""
     from dpcontrol.meter import Budget
@@ -180,8 +223,13 @@ def fields(pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"--set takes NAME=VALUE, such as --set learning_rate=0.1; found {pair!r}.")
-        try:
-            fields[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):  # a plain word, such as the name of an optimizer
-            fields[name] = text
+        fields[name] = literal(text)
     return fields
+
+
+def literal(text: str) -> Any:
+    """A Python literal, or a plain word, such as the name of an optimizer."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

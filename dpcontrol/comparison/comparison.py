@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcontrol import store
-from dpcontrol.comparison import figures, finding, posteriors, summary
+from dpcontrol.comparison import figures, finding, posteriors, pricing, summary
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.report import write_report
 from dpcontrol.results import UsageError
@@ -15,47 +15,90 @@ from dpcontrol.results import UsageError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of several strategies on one problem, and what they say together. Made by :func:`compare`."""
+    """Runs of several strategies on one problem, and what they say together. Made by :func:`compare`.
+
+    Attributes:
+        results: the runs under the (first) budget.
+        further: those under further budgets, one each.
+    """
 
     results: Results
+    further: tuple[Results, ...] = ()
+
+    @property
+    def rounds(self) -> list[Comparison]:
+        """One comparison for each budget."""
+        return [Comparison(results) for results in (self.results, *self.further)]
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is kept."""
+        folder = self.results.folder
+        return folder.parent if self.further and folder is not None else folder
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """One dict for each run, with the keys of :meth:`Solution.record`; refused and failed runs are among them.
 
         Runs without an answer have the loss ``None`` and no losses and metrics; their status is ``refused``,
-        ``not run`` or ``failed``.
+        ``not run`` or ``failed``. Besides there are ``family``, ``tuned`` (how the options were found, or ``None``) and
+        ``decision`` (``kind`` and ``seconds`` of one decision afterwards).
         """
-        return [dict(run.record) for run in self.results.runs]
+        return [
+            {**run.record, "budget": dict(results.asked["budget"]), "decision": dict(run.decision) or None}
+            for results in (self.results, *self.further)
+            for run in results.runs
+        ]
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C left runs unfinished."""
-        return any(run.status in ("interrupted", NOT_RUN) for run in self.results.runs)
+        return any(
+            run.status in ("interrupted", NOT_RUN)
+            for results in (self.results, *self.further)
+            for run in results.runs
+        )
 
     def summaries(self) -> list[summary.Summary]:
-        """One line for each strategy, best first, with intervals."""
+        """One line for each strategy, best first, with intervals; under the first budget."""
         return summary.summarise(self.results)
 
     def finding(self) -> finding.Finding:
-        """Who won, in words."""
-        return finding.finding(self.results, self.summaries())
+        """Who won, in words; of several budgets who won under which."""
+        return finding.verdict([(each.results, each.summaries()) for each in self.rounds])
 
     def table(self) -> str:
-        """A table for the terminal, what its numbers are, and the finding in words."""
+        """Tables for the terminal, what their numbers are, and the finding in words; under each budget."""
+        if not self.further:
+            table, captions = self._tables()
+            budget = finding.budget_words(self.results)
+            return "\n".join([f"{table}\n\n{self.finding()}", f"{budget} {captions[0]}", *captions[1:]])
+        parts = [
+            f"== {each.results.budget or 'no budget'} ==\n\n{each._tables()[0]}\n\n{each.finding()}"
+            for each in self.rounds
+        ]
+        notes = "\n".join(self._tables()[1])
+        return "\n\n".join([*parts, f"== all budgets ==\n\n{self.finding()}\n{notes}"])
+
+    def _tables(self) -> tuple[str, list[str]]:
+        """Under the first budget: the tables, and what their numbers are."""
         lines = self.summaries()
         table = summary.text_table(self.results, lines)
         zero = [name for name in summary.metric_names(lines) if summary.vanishes(lines, name)]
         if zero:
             table += f"\nbelow {summary.ROUNDING:g} everywhere: {', '.join(zero)}"
         drawn = posteriors.sampled(self.results)
+        captions = [finding.caption(self.results, lines)]
         if drawn:
             table += f"\n\n{posteriors.text_table(drawn)}"
-        captions = [finding.caption(self.results, lines)] + [posteriors.caption(self.results)] * bool(drawn)
-        return f"{table}\n\n{finding.finding(self.results, lines)}\n" + "\n".join(captions)
+            captions.append(posteriors.caption(self.results))
+        elif not posteriors.sought(self.results) and any(line.loss is not None for line in lines):
+            table += f"\n\n{pricing.text_table(self.results, lines)}"
+            captions.append(pricing.caption(self.results, lines))
+        return table, captions
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A figure of losses against costs; written to ``path`` (PNG, PDF, SVG) if one is given."""
+        """Losses against costs (of the first budget) as a figure; written to ``path`` (PNG, PDF, SVG) if given."""
         figure = figures.courses(self.results, self.summaries())
         if path is not None:
             figure.savefig(path, dpi=150)
@@ -70,12 +113,12 @@ class Comparison:
         Raises:
             UsageError: if no path is known, or it cannot be written.
         """
-        if path is None and self.results.folder is None:
+        if path is None and self.folder is None:
             raise UsageError(
                 "the comparison was not kept in a folder, so report() needs a path: report('report.html')."
             )
-        target = Path(path) if path is not None else self.results.folder / "report.html"  # type: ignore[operator]
-        return write_report(self.results, self.summaries(), target)
+        target = Path(path) if path is not None else self.folder / "report.html"  # type: ignore[operator]
+        return write_report([(each.results, each.summaries()) for each in self.rounds], target)
 
     # -- kept in a folder --------------------------------------------------------------------------------------------
 
@@ -86,7 +129,7 @@ class Comparison:
 
     @staticmethod
     def question(folder: str | Path) -> dict[str, Any]:
-        """What the comparison in a folder was asked: problem, size, problem_seed, strategies, seeds, budget."""
+        """What the comparison in a folder was asked: problem, size, problem_seed, strategies, seeds, budget(s)."""
         return dict(store.read_json(Path(folder) / "comparison.json")["asked"])
 
     @classmethod
@@ -100,4 +143,11 @@ class Comparison:
             raise UsageError(
                 f"{folder} holds no comparison; name a folder that compare(..., folder=...) wrote."
             )
-        return cls(Results.read(Path(folder)))
+        place = Path(folder)
+        names = store.read_json(place / "comparison.json").get("rounds")
+        if names is None:
+            return cls(Results.read(place))
+        rounds = [Results.read(place / name) for name in names if cls.stored_in(place / name)]
+        if not rounds:
+            raise UsageError(f"the comparison in {folder} had not begun; make it again with resume=True.")
+        return cls(rounds[0], tuple(rounds[1:]))

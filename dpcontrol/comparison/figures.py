@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from dpcontrol.comparison import posteriors
+from dpcontrol.comparison import costs, posteriors
+from dpcontrol.comparison import profiles as shares
 from dpcontrol.comparison.overlaid import POSTERIORS, overlaid_posteriors
-from dpcontrol.comparison.records import Results
+from dpcontrol.comparison.records import Results, Run
 from dpcontrol.comparison.summary import Summary, metric_names, vanishes
 from dpcontrol.engine import Trajectory
 from dpcontrol.plot import beside, curves, own, style
+from dpcontrol.plot.profiles import drawable, profile_figure
 from dpcontrol.problem.base import Problem
 from dpcontrol.solution import Solution
 
@@ -44,7 +46,7 @@ def courses(results: Results, summaries: Sequence[Summary]) -> Any:
     contenders = [summary for summary in summaries if not summary.law and summary.loss is not None]
     found = [
         curves.Course(
-            s.label, drawn.colours[s.label], [run.history for run in results.of(s.label) if run.answered]
+            s.label, drawn.colours[s.label], [_course(run) for run in results.of(s.label) if run.answered]
         )
         for s in contenders
     ]
@@ -54,6 +56,22 @@ def courses(results: Results, summaries: Sequence[Summary]) -> Any:
         if s.law and s.loss is not None
     ]
     return curves.convergence_figure(found, levels, ylabel="mean loss, best so far")
+
+
+def _course(run: Run) -> curves.HistoryColumns:
+    """A run's course as columns, ending at the loss that it is judged by."""
+    columns = [column.tolist() for column in costs.course(run)]
+    return dict(zip(("simulated_steps", "seconds", "loss"), columns, strict=True))
+
+
+def profiles(results: Results, summaries: Sequence[Summary]) -> Any | None:
+    """Performance profiles; ``None`` where there is nothing to tell apart, or a loss that is not above zero."""
+    found = shares.profiles(results, summaries)
+    if not drawable([each.ratios for each in found]):
+        return None
+    drawn = look(results)
+    words = "share of runs and scenes" if results.asked["scenarios"] > 1 else "share of runs"
+    return profile_figure({each.label: each.ratios for each in found}, drawn.colours, drawn.dashes, words)
 
 
 def merits(results: Results, summaries: Sequence[Summary]) -> Any | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison import endings, posteriors, ranking
-from dpcontrol.comparison.ranking import Gap, Standing, gap, standing, unfinished
+from dpcontrol.comparison import endings, families, posteriors, pricing, ranking
+from dpcontrol.comparison.ranking import Gap, Standing, gap, more_loss, standing, unfinished
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.stats import NOTHING, OVER_BOTH, OVER_SCENARIOS, OVER_SEEDS
 from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names
@@ -41,6 +41,8 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *(f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None),
     ]
     stopped, missing = unfinished(results)
+    if not drawn and posteriors.sought(results) and found is not None and not stopped + missing:
+        return Finding(posteriors.NO_DRAWS, (*posteriors.silent(results), *trouble))
     if found is None:
         start = "Incomplete comparison: no run has an answer so far." if stopped + missing else None
         return Finding(start or "No run has an answer.", (*trouble, *_resumable(stopped, missing)))
@@ -51,21 +53,57 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         return Finding(posteriors.headline(drawn), (*told, *trouble))
     sentences = [
         _first(results, found),
+        *families.sentences(results, summaries),
         *_shared(found),
         *_behind(found, summaries),
         *_bar(found, summaries),
+        *pricing.told(results, summaries),
     ]
     return Finding(_headline(found, summaries), (*sentences, *trouble))
 
 
-def caption(results: Results, summaries: Sequence[Summary]) -> str:
-    """What the numbers of the table are: budget, means, intervals, and when a place is shared."""
+def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
+    """What several budgets say together: who won under which, and under which differentiable physics lost."""
+    found = [finding(results, summaries) for results, summaries in rounds]
+    if len(found) == 1:
+        return found[0]
+    budgets = [results.budget or "no budget" for results, _ in rounds]
+    places = [standing(summaries) for _, summaries in rounds]
+    clear = all(place is not None for place in places) and not any(any(unfinished(r)) for r, _ in rounds)
+    firsts = [() if place is None else tuple(sorted(each.label for each in place.first)) for place in places]
+    every = "both budgets" if len(rounds) == 2 else f"all {len(rounds)} budgets"
+    if clear and len(set(firsts)) == 1:
+        verb = "is" if len(firsts[0]) == 1 else "share"
+        headline = (
+            f"{listed(list(firsts[0]))} {verb} {'best' if verb == 'is' else 'the first place'} under {every}"
+        )
+    elif clear:
+        headline = "; ".join(
+            f"with {budget}: {listed(list(names))}" for budget, names in zip(budgets, firsts, strict=True)
+        )
+        headline = f"Who is best depends on the budget: {headline}"
+    else:
+        headline = "Incomplete comparison: not every budget has an answer so far"
+    sentences = [f"With {budget}: {each.headline}." for budget, each in zip(budgets, found, strict=True)]
+    sentences += families.over_budgets(
+        [(budget, *each) for budget, each in zip(budgets, rounds, strict=True)]
+    )
+    return Finding(headline, tuple(sentences))
+
+
+def budget_words(results: Results) -> str:
+    """Whether budgets were equal, and what they were."""
     if not results.limits:
         budget = "No common budget was set: every run went on to its own end, so costs differ."
     elif any(unfinished(results)):
         budget = f"The budget is {results.budget} for every run, but not every run came to its end."
     else:
         budget = f"Every run had the same budget: {results.budget}."
+    return budget
+
+
+def caption(results: Results, summaries: Sequence[Summary]) -> str:
+    """What the numbers of the table are: means, intervals, and when a place is shared."""
     drawn = bool(posteriors.sampled(results))
     several = sum(summary.loss is not None for summary in summaries) > 1 and not drawn
     shared = f" {RULE}" if several and not any(unfinished(results)) else ""
@@ -78,13 +116,23 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
     }
     said = "; ".join(words[kind] for kind in words if kind in kinds)
     loss = (
-        " The loss is that of the most probable point seen, minus its log-density: no measure of a posterior."
+        "The loss is that of the most probable point seen, minus its log-density: no measure of a posterior. "
         if drawn
         else ""
     )
-    return (
-        f"{budget}{loss} Ratios are ratios of means over scenarios. 95 % intervals: {said or 'none'}.{shared}"
+    counts = [summary.answered for summary in summaries]
+    middle = (
+        " Of several seeds a figure is the interquartile mean over runs (without the lowest and the highest quarter)."
+        if max(counts, default=0) >= 4
+        else ""
     )
+    alone = (
+        " Seeds alone: the 95 % interval of the loss over runs on these very scenarios (BCa bootstrap)."
+        if any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)
+        else ""
+    )
+    ratios = "Ratios are ratios of means over scenarios."
+    return f"{loss}{ratios}{middle} 95 % intervals: {said or 'none'}.{alone}{shared}"
 
 
 # -- the first place ---------------------------------------------------------------------------------------------------
@@ -115,6 +163,7 @@ def _headline(found: Standing, summaries: Sequence[Summary]) -> str:
     laws = [summary for summary in found.first if summary.law]
     others = [summary.label for summary in found.first if not summary.law]
     figure = _figure(found.first, summaries)
+    without = ", without gradients" if families.without_gradients(found.first, summaries) else ""
     if laws and others:
         verb = "shares" if len(others) == 1 else "share"
         names = listed([_law(law) for law in laws])
@@ -124,8 +173,8 @@ def _headline(found: Standing, summaries: Sequence[Summary]) -> str:
     if laws:
         return f"No strategy beats the simple law: {listed([_law(law) for law in laws])}, {figure}"
     if len(others) > 1:
-        return f"{listed(others)} share the first place: {figure}"
-    return f"{others[0]} is best: {figure}"
+        return f"{listed(others)} share the first place{without}: {figure}"
+    return f"{others[0]} is best{without}: {figure}"
 
 
 def _first(results: Results, found: Standing) -> str:
@@ -151,7 +200,9 @@ def _shared(found: Standing) -> list[str]:
     sentences = []
     told = [each for each in found.sharing if each.verdict != ranking.ROUNDING]
     if told:
-        gaps = "; ".join(f"{_name(each.summary)} {_more(found.best, each)}, {_why(each)}" for each in told)
+        gaps = "; ".join(
+            f"{_name(each.summary)} {more_loss(found.best, each)}, {_why(each)}" for each in told
+        )
         sentences.append(f"In the first place with {_name(found.best)}, {_paired(told)}: {gaps}.")
     searched = sorted((s for s in found.first if not s.law), key=lambda summary: summary.simulated_steps)
     if len(searched) > 1:
@@ -175,23 +226,6 @@ def _paired(gaps: Sequence[Gap]) -> str:
     return "paired on the same scenarios"
 
 
-def _more(reference: Summary, each: Gap) -> str:
-    """How much more loss, with its interval: ``6.9 % more loss [5.1, 9]``."""
-    low, high = each.difference.interval or (None, None)
-    value = each.difference.value
-    if each.verdict == ranking.ROUNDING:
-        return "the same loss"
-    if max(abs(value), abs(low or 0.0), abs(high or 0.0)) < 1e-5:
-        return f"less than 0.001 % {'below' if value < 0 else 'above'} in loss"
-    if value >= 2.0 and reference.losses.mean() > 0:
-        interval = "" if low is None or high is None else f" [{number(1 + low)}, {number(1 + high)}]"
-        return f"{number(1 + value)} times the loss{interval}"
-    sign = -1.0 if value < 0 else 1.0
-    ends = [] if low is None or high is None else sorted([100 * sign * low, 100 * sign * high])
-    interval = f" [{', '.join(number(end, 2) for end in ends)}]" if ends else ""
-    return f"{number(100 * abs(value), 2)} % {'less' if value < 0 else 'more'} loss{interval}"
-
-
 # -- the others --------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +233,7 @@ def _behind(found: Standing, summaries: Sequence[Summary]) -> list[str]:
     if not found.behind:
         return []
     told = [
-        f"{_name(each.summary)} {_more(found.best, each)}"
+        f"{_name(each.summary)} {more_loss(found.best, each)}"
         + ("" if each.summary.complete else ", not every run of it has an answer")
         + f" ({_figure([each.summary], summaries)})"
         for each in found.behind
@@ -243,7 +277,7 @@ def _so_far(
     everybody = (*found.sharing, *found.behind)
     sentences = _resumable(*unfinished(results))
     if everybody:
-        gaps = "; ".join(f"{_name(each.summary)} {_more(best, each)}" for each in everybody)
+        gaps = "; ".join(f"{_name(each.summary)} {more_loss(best, each)}" for each in everybody)
         sentences.append(f"So far, with unequal budgets, and {_paired(everybody)}: {gaps}.")
     headline = f"Incomplete comparison: {_name(best)} leads so far, {_figure([best], summaries)}"
     return Finding(headline, (*sentences, *trouble))

@@ -20,7 +20,7 @@ from dpcontrol.comparison.comparison import Comparison
 from dpcontrol.comparison.display import Display
 from dpcontrol.comparison.figures import own_figures
 from dpcontrol.comparison.moments import given_reference
-from dpcontrol.comparison.planning import Given, asked, checked_budget, plan
+from dpcontrol.comparison.planning import Given, asked, checked_budgets, plan
 from dpcontrol.comparison.records import (
     NOT_RUN,
     REFUSED,
@@ -47,7 +47,7 @@ def compare(
     strategies: Given,
     *,
     seeds: int | Sequence[int] = 3,
-    budget: Budget | None = None,
+    budget: Budget | Sequence[Budget] | None = None,
     folder: str | Path | None = None,
     workers: int | None = None,
     progress: bool | None = None,
@@ -62,9 +62,11 @@ def compare(
 
     Args:
         problem: what is asked.
-        strategies: names or Strategy objects; a mapping gives them labels.
+        strategies: names, Strategy objects, or what :func:`~dpcontrol.comparison.tune` gave; a mapping labels them.
         seeds: how many (0, 1, ...), or which.
-        budget: of each run; without one every strategy goes on to its own end, which is no equal comparison.
+        budget: of each run; without one every strategy goes on to its own end, which is no equal comparison. Of several
+            (one in simulated steps and one in seconds, say) each is a comparison of its own, with its own runs and
+            ranking, and the finding tells who won under which.
         folder: where runs and results are kept, so that the comparison can be resumed and reported again.
         workers: processes, each with one thread of torch; as many as there are cores by default; 0 runs in this one.
         progress: show progress on the error stream; true by default.
@@ -79,35 +81,89 @@ def compare(
             f"workers must be a number of processes, 0 for none but this one; found {workers!r}."
         )
     tasks = plan(problem, strategies, seeds)
-    limits = checked_budget(budget)
+    budgets = checked_budgets(budget)
     place = None if folder is None else Path(folder)
-    results = Results(
-        name=problem.name,
-        runs=tuple(_waiting(task, problem.name) for task in tasks),
-        laws=tuple(task.label for task in tasks if isinstance(task.strategy, Baseline)),
-        references={},
-        asked=asked(problem, strategies, seeds, limits),
-        about=about or problem.description or inspect.cleandoc(type(problem.simulator).__doc__ or ""),
-        environment=environment(),
-        folder=place,
+    comparing = _Comparing(
+        problem,
+        strategies,
+        seeds,
+        tasks,
+        workers,
+        progress is not False,
+        about or problem.description or inspect.cleandoc(type(problem.simulator).__doc__ or ""),
     )
-    if place is not None:
-        _open(place, results, resume)
-    results = dataclasses.replace(
-        results, references=reference_solutions(problem), reference_moments=given_reference(problem)
-    )
-    for name, solution in results.references.items():
+    if len(budgets) == 1:
         if place is not None:
-            solution.save(place / "references" / slug(name))
-    results.write()
-    runs = _run_all(problem, tasks, limits, place, workers, progress is not False, resume)
-    results = dataclasses.replace(results, runs=tuple(runs))
-    results = dataclasses.replace(results, own_figures=own_figures(problem, results, summarise(results)))
-    results.write()
-    return Comparison(results)
+            _open(place, comparing.asked(budgets[0]), resume)
+        return Comparison(comparing.under(budgets[0], place, resume=resume))
+    names = round_names(budgets)
+    if place is not None:
+        question = comparing.asked(budgets[0]) | {"budgets": [dataclasses.asdict(each) for each in budgets]}
+        _open(place, question, resume)
+        store.write_json(place / "comparison.json", {"asked": question, "rounds": names})
+    rounds: list[Results] = []
+    for name, limits in zip(names, budgets, strict=True):
+        own = None if place is None else place / name
+        going_on = own is not None and resume and (own / "comparison.json").is_file()
+        stopped = any(Comparison(each).interrupted for each in rounds)
+        rounds.append(comparing.under(limits, own, resume=going_on, waiting=stopped))
+    return Comparison(rounds[0], tuple(rounds[1:]))
 
 
-def _open(folder: Path, results: Results, resume: bool) -> None:
+def round_names(budgets: Sequence[Budget]) -> list[str]:
+    """A folder for each of several budgets, named after what it limits: ``simulated-steps``, ``seconds``, ..."""
+    names: list[str] = []
+    for budget in budgets:
+        limits = [field for field, value in dataclasses.asdict(budget).items() if value is not None]
+        name = "-".join(limits).replace("_", "-") or "unlimited"
+        earlier = sum(each == name or each.startswith(f"{name}.") for each in names)
+        names.append(f"{name}.{earlier + 1}" if earlier else name)
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparing:
+    """What all budgets of a comparison have in common."""
+
+    problem: Problem
+    strategies: Given
+    seeds: int | Sequence[int]
+    tasks: Sequence[Task]
+    workers: int | None
+    shown: bool
+    about: str
+
+    def asked(self, budget: Budget) -> dict[str, Any]:
+        return asked(self.problem, self.strategies, self.seeds, budget)
+
+    def under(self, limits: Budget, place: Path | None, *, resume: bool, waiting: bool = False) -> Results:
+        """All runs under one budget; none is begun where they are left ``waiting``."""
+        problem, tasks = self.problem, self.tasks
+        results = Results(
+            name=problem.name,
+            runs=tuple(_waiting(task, problem.name) for task in tasks),
+            laws=tuple(dict.fromkeys(task.label for task in tasks if isinstance(task.strategy, Baseline))),
+            references=reference_solutions(problem),
+            asked=self.asked(limits),
+            about=self.about,
+            environment=environment(),
+            folder=place,
+            reference_moments=given_reference(problem),
+        )
+        for name, solution in results.references.items():
+            if place is not None:
+                solution.save(place / "references" / slug(name))
+        results.write()
+        if waiting:
+            return results
+        runs = _run_all(problem, tasks, limits, place, self.workers, self.shown, resume)
+        results = dataclasses.replace(results, runs=tuple(runs))
+        results = dataclasses.replace(results, own_figures=own_figures(problem, results, summarise(results)))
+        results.write()
+        return results
+
+
+def _open(folder: Path, question: dict[str, Any], resume: bool) -> None:
     """Refuse a folder that holds another comparison, or one that is not to be resumed."""
     if not (folder / "comparison.json").is_file():
         if resume:
@@ -120,10 +176,10 @@ def _open(folder: Path, results: Results, resume: bool) -> None:
             f"{folder} holds a comparison already; resume it (resume=True), or name another folder."
         )
     before = store.read_json(folder / "comparison.json")["asked"]
-    for key in ("problem", "size", "problem_seed", "scenarios", "horizon", "budget"):
-        if before[key] != results.asked[key]:
+    for key in ("problem", "size", "problem_seed", "scenarios", "horizon", "budget", "budgets"):
+        if before.get(key) != question.get(key):
             raise UsageError(
-                f"{folder} holds a comparison with {key} {before[key]!r}, not {results.asked[key]!r}; "
+                f"{folder} holds a comparison with {key} {before.get(key)!r}, not {question.get(key)!r}; "
                 "resume it as it was, or name another folder."
             )
 
@@ -147,11 +203,11 @@ def environment() -> dict[str, str]:
 
 def _waiting(task: Task, problem: str) -> Run:
     if task.refused is not None:
-        return without_solution(task.label, task.seed, problem, REFUSED, task.refused)
+        return without_solution(task.label, task.seed, problem, REFUSED, task.refused, said=task.said)
     sentence = (
         "it was not run: the comparison was interrupted before its turn; dpcontrol resume goes on with it."
     )
-    return without_solution(task.label, task.seed, problem, NOT_RUN, sentence)
+    return without_solution(task.label, task.seed, problem, NOT_RUN, sentence, said=task.said)
 
 
 def _run_all(
@@ -226,7 +282,14 @@ def _made_of(task: Task, outcome: sweep.Outcome, problem: str, place: Path | Non
     # the last line of a traceback is the error itself; a dead worker is one sentence
     sentence = text.splitlines()[-1].removeprefix("dpcontrol.results.UsageError: ")
     return without_solution(
-        task.label, task.seed, problem, "failed", sentence, seconds=outcome.seconds, detail=text
+        task.label,
+        task.seed,
+        problem,
+        "failed",
+        sentence,
+        seconds=outcome.seconds,
+        detail=text,
+        said=task.said,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpcontrol.comparison.records import Task
+from dpcontrol.comparison.tuning import Tuned
 from dpcontrol.meter import Budget
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import UsageError
@@ -15,7 +16,8 @@ from dpcontrol.solving import refuse_mismatch
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.names import name_of, resolve
 
-Given = Sequence[str | Strategy] | Mapping[str, str | Strategy]
+Entry = str | Strategy | Tuned
+Given = Sequence[Entry] | Mapping[str, Entry]
 
 
 def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> list[Task]:
@@ -28,15 +30,18 @@ def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> lis
         raise UsageError(
             f"compare needs a Problem; found {type(problem).__name__}: pose one with control_problem(...)."
         )
-    if isinstance(strategies, (str, Strategy)) or len(strategies) == 0:
+    if isinstance(strategies, Entry) or len(strategies) == 0:
         raise UsageError(
             f"strategies must be a list of one or more, such as ['adjoint', 'lbfgs']; found {strategies!r}."
         )
     pairs = strategies.items() if isinstance(strategies, Mapping) else [(None, entry) for entry in strategies]
-    labelled: list[tuple[str, Strategy]] = []
+    labelled: list[tuple[str, Strategy, Tuned | None]] = []
     for label, entry in pairs:
-        labelled += _expanded(problem, label, resolve(entry))
-    labels = [label for label, _ in labelled]
+        if isinstance(entry, Tuned):
+            labelled.append((label or entry.strategy, entry.resolved(), entry))
+        else:
+            labelled += [(*pair, None) for pair in _expanded(problem, label, resolve(entry))]
+    labels = [label for label, *_ in labelled]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise UsageError(
@@ -44,10 +49,10 @@ def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> lis
         )
     chosen = _checked_seeds(seeds)
     tasks = []
-    for label, strategy in labelled:
+    for label, strategy, tuned in labelled:
         refused = _refusal(problem, strategy)
         wanted = chosen if strategy.stochastic and refused is None else chosen[:1]
-        tasks += [Task(label, strategy, seed, refused) for seed in wanted]
+        tasks += [Task(label, strategy, seed, refused, tuned) for seed in wanted]
     return tasks
 
 
@@ -89,17 +94,35 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
     return list(found)
 
 
-def checked_budget(budget: Budget | None) -> Budget:
-    """The budget, none for ``None``."""
-    if budget is not None and not isinstance(budget, Budget):
-        raise UsageError(f"budget must be a Budget, such as Budget(seconds=60); found {budget!r}.")
-    return budget or Budget()
+def checked_budgets(budget: Budget | Sequence[Budget] | None) -> list[Budget]:
+    """The budgets, one without limits for ``None``.
+
+    Raises:
+        UsageError: for anything else than a budget or several different ones.
+    """
+    found = [budget or Budget()] if budget is None or isinstance(budget, Budget) else budget
+    fine = isinstance(found, (list, tuple)) and found and all(isinstance(each, Budget) for each in found)
+    if not fine or len(set(found)) < len(found):
+        raise UsageError(
+            "budget must be a Budget, such as Budget(seconds=60), or a list of different ones; "
+            f"found {budget!r}."
+        )
+    return list(found)
+
+
+def given_again(strategies: Any) -> Any:
+    """Strategies as :func:`asked` wrote them down, to be asked again: names, and tuned ones with their options."""
+    if isinstance(strategies, Mapping):
+        return {label: given_again([entry])[0] for label, entry in strategies.items()}
+    return [Tuned.of(entry) if isinstance(entry, Mapping) else entry for entry in strategies]
 
 
 def asked(problem: Problem, strategies: Given, seeds: int | Sequence[int], budget: Budget) -> dict[str, Any]:
     """Plain values that say what was asked: what ``comparison.json`` keeps for a resume."""
 
-    def plain(entry: str | Strategy) -> str:
+    def plain(entry: Entry) -> Any:
+        if isinstance(entry, Tuned):
+            return entry.record()
         return entry if isinstance(entry, str) else repr(entry)
 
     origin = problem.origin

@@ -22,6 +22,7 @@ from dpcontrol.posterior.words import rhat_words, table
 CHAINS = "mcmc"
 # A budget cuts all runs short; beyond this R-hat draws are no picture of the posterior, and do not compete.
 MIXED = 1.05
+ENOUGH = 10  # times a budget that left no draws is a first guess of one that leaves some
 ALIKE = 1.5  # rates that differ by less are not told apart: effective draws are an estimate themselves
 
 
@@ -277,8 +278,16 @@ def _steps(results: Results, label: str) -> float:
     return float(np.mean([run.record["counts"]["simulated_steps"] for run in _with_draws(results, label)]))
 
 
+NO_DRAWS = "No strategy left draws of the posterior: the budget is too small for any of them"
+
+
+def sought(results: Results) -> bool:
+    """Whether a posterior was asked for by some strategy that answered."""
+    return any(run.answered and run.record.get("seeks_posterior") for run in results.runs)
+
+
 def silent(results: Results) -> list[str]:
-    """Strategies of which no run left draws, although others gave a posterior, and why."""
+    """Strategies of which no run left draws, although they seek a posterior (and why), or seek none."""
     points: list[str] = []
     told: list[str] = []
     for label in results.labels:
@@ -286,11 +295,22 @@ def silent(results: Results) -> list[str]:
         if not answered or _with_draws(results, label):
             continue
         if answered[0].record.get("seeks_posterior"):
-            told.append(f"{label} left no draws: {answered[0].record['sentence']}")
+            told.append(f"{label} left no draws: {answered[0].record['sentence']}{_needed(answered)}")
         else:
             points.append(label)
-    if points:
+    if points and len(points) < len(results.labels):
         told.append(
             f"{listed(points)} {'gives' if len(points) == 1 else 'give'} a single point and no posterior."
         )
     return told
+
+
+def _needed(runs: Sequence[Run]) -> str:
+    """What a first picture of the posterior would take: where a budget ended a run, it was spent on the way there."""
+    spent = [run.record["counts"]["simulated_steps"] for run in runs if run.status == "budget spent"]
+    if not spent:
+        return ""
+    return (
+        f" So {amount(max(spent))} simulated steps do not pay for its start and warm-up; try ten times as many "
+        f"({amount(ENOUGH * max(spent))}), or a shorter warm-up."
+    )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.stats import Estimate, paired_difference
 from dpcontrol.comparison.summary import Summary
+from dpcontrol.comparison.words import number
 
 RELEVANT, MARGIN = 0.005, 0.01
 EQUAL = 1e-9  # relative; less than this is rounding
@@ -89,3 +90,20 @@ def unfinished(results: Results) -> tuple[int, int]:
     """How many runs were interrupted, and how many were not run: budgets are equal only if there are none."""
     stopped = sum(run.status == "interrupted" for run in results.runs)
     return stopped, sum(run.status == NOT_RUN for run in results.runs)
+
+
+def more_loss(reference: Summary, each: Gap) -> str:
+    """How much more loss, with its interval: ``6.9 % more loss [5.1, 9]``."""
+    low, high = each.difference.interval or (None, None)
+    value = each.difference.value
+    if each.verdict == ROUNDING:
+        return "the same loss"
+    if max(abs(value), abs(low or 0.0), abs(high or 0.0)) < 1e-5:
+        return f"less than 0.001 % {'below' if value < 0 else 'above'} in loss"
+    if value >= 2.0 and reference.losses.mean() > 0:
+        interval = "" if low is None or high is None else f" [{number(1 + low)}, {number(1 + high)}]"
+        return f"{number(1 + value)} times the loss{interval}"
+    sign = -1.0 if value < 0 else 1.0
+    ends = [] if low is None or high is None else sorted([100 * sign * low, 100 * sign * high])
+    interval = f" [{', '.join(number(end, 2) for end in ends)}]" if ends else ""
+    return f"{number(100 * abs(value), 2)} % {'less' if value < 0 else 'more'} loss{interval}"

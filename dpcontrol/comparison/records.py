@@ -12,17 +12,22 @@ from typing import Any
 import torch
 
 from dpcontrol import store
+from dpcontrol.comparison.decisions import decision_of
 from dpcontrol.comparison.moments import Moments, moments_of
+from dpcontrol.comparison.tuning import Tuned
 from dpcontrol.comparison.words import amount, number
 from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import FAILED, UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
+from dpcontrol.strategies.baselines import Baseline
 
 # Kinds that a run may have besides those of a Status.
 REFUSED, NOT_RUN = "refused", "not run"
 # The kind of a Status that is listed as a failure although it leaves an answer.
 STALLED = "stalled"
+# Families of strategies.
+WITH_GRADIENTS, WITHOUT_GRADIENTS, LAW = "gradients", "no gradients", "law"
 Samples = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -31,12 +36,31 @@ class Task:
     """One run that is asked for.
 
     ``refused`` is the sentence of a strategy that does not fit the problem; such a task is listed but not run.
+    ``tuned`` says how its options were found, ``None`` for the defaults or for options that were given.
     """
 
     label: str
     strategy: Strategy
     seed: int
     refused: str | None = None
+    tuned: Tuned | None = None
+
+    @property
+    def family(self) -> str:
+        """Whether it follows gradients through the simulator, goes without, or is a simple law."""
+        if isinstance(self.strategy, Baseline):
+            return LAW
+        asked = {View.GRADIENT, View.EXACT_GRADIENT, View.RESIDUALS, View.CURVATURE}
+        return WITH_GRADIENTS if asked & self.strategy.needs else WITHOUT_GRADIENTS
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What its records say of it besides what came out."""
+        return {
+            "strategy": self.label,
+            "family": self.family,
+            "tuned": None if self.tuned is None else self.tuned.record(),
+        }
 
     @property
     def folder_name(self) -> str:
@@ -56,6 +80,8 @@ class Run:
         history: the columns of :attr:`Solution.history`.
         detail: the traceback of a run that raised.
         moments: means and standard deviations of its posterior by site, of a run that gave one.
+        decision: what one decision costs afterwards: ``kind`` and ``seconds`` (see
+            :mod:`~dpcontrol.comparison.decisions`); empty where nothing acts in time.
     """
 
     label: str
@@ -65,12 +91,19 @@ class Run:
     history: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     detail: str | None = None
     moments: Moments = field(default_factory=dict)
+    decision: Mapping[str, Any] = field(default_factory=dict)
     kept: Solution | None = field(default=None, repr=False)
 
     @property
     def status(self) -> str:
         """Kind of the status, or ``refused`` or ``not run``."""
         return str(self.record["status"])
+
+    @property
+    def family(self) -> str:
+        """Whether its strategy follows gradients through the simulator, goes without, or is a simple law."""
+        counted = WITH_GRADIENTS if self.record["counts"]["gradients"] else WITHOUT_GRADIENTS
+        return str(self.record.get("family", counted))  # earlier versions did not write it
 
     @property
     def answered(self) -> bool:
@@ -102,6 +135,7 @@ class Run:
             "history": {name: list(column) for name, column in self.history.items()},
             "detail": self.detail,
             "moments": {name: [list(mean), list(sd)] for name, (mean, sd) in self.moments.items()},
+            "decision": dict(self.decision),
         }
         store.write_json(folder / "record.json", content)
 
@@ -125,6 +159,7 @@ class Run:
                 content["history"],
                 content["detail"],
                 moments,
+                content.get("decision", {}),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(
@@ -139,10 +174,20 @@ def from_solution(task: Task, problem: Problem, solution: Solution, *, keep: boo
         pairs = problem.metric_samples(trajectory)
     samples = {name: (top.tolist(), bottom.expand_as(top).tolist()) for name, (top, bottom) in pairs.items()}
     seeks = View.LOG_DENSITY in task.strategy.needs
-    record = {**solution.record(), "problem": problem.name, "strategy": task.label, "seeks_posterior": seeks}
+    record = {**solution.record(), "problem": problem.name, **task.said, "seeks_posterior": seeks}
+    decision = decision_of(task.strategy, problem, solution)
     kept = dataclasses.replace(solution, problem=None, _stored=trajectory) if keep else None
     moments = moments_of(solution, problem)
-    return Run(task.label, task.seed, record, samples, solution.history, moments=moments, kept=kept)
+    return Run(
+        task.label,
+        task.seed,
+        record,
+        samples,
+        solution.history,
+        moments=moments,
+        decision={} if decision is None else decision.record(),
+        kept=kept,
+    )
 
 
 def without_solution(
@@ -154,8 +199,9 @@ def without_solution(
     *,
     seconds: float = 0.0,
     detail: str | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run that has no solution: refused, not run, or failed with an error."""
+    """A run that has no solution: refused, not run, or failed with an error; ``said`` as :attr:`Task.said`."""
     record = {
         "problem": problem,
         "strategy": label,
@@ -173,6 +219,7 @@ def without_solution(
         "metrics": {},
         "posterior": None,
         "folder": None,
+        **(said or {}),
     }
     return Run(label, seed, record, detail=detail)
 
@@ -242,7 +289,12 @@ class Results:
             "name": self.name,
             "asked": dict(self.asked),
             "runs": [
-                {"label": run.label, "seed": run.seed, "folder": f"{slug(run.label)}-{run.seed}"}
+                {
+                    "label": run.label,
+                    "seed": run.seed,
+                    "folder": f"{slug(run.label)}-{run.seed}",
+                    "said": _said(run),
+                }
                 for run in self.runs
             ],
             "laws": list(self.laws),
@@ -274,7 +326,14 @@ class Results:
             else:
                 sentence = "it was not finished; dpcontrol resume goes on with it."
                 runs.append(
-                    without_solution(entry["label"], entry["seed"], content["name"], NOT_RUN, sentence)
+                    without_solution(
+                        entry["label"],
+                        entry["seed"],
+                        content["name"],
+                        NOT_RUN,
+                        sentence,
+                        said=entry.get("said"),
+                    )
                 )
         figures = {name: folder / f"figure-{slug(name)}.svg" for name in content["own_figures"]}
         return cls(
@@ -293,6 +352,10 @@ class Results:
                 name: (mean, sd) for name, (mean, sd) in content.get("reference_moments", {}).items()
             },
         )
+
+
+def _said(run: Run) -> dict[str, Any]:
+    return {"strategy": run.label, "family": run.family, "tuned": run.record.get("tuned")}
 
 
 def solved(folder: Path) -> bool:

@@ -1,12 +1,17 @@
-r"""Means and 95 % intervals over scenarios and seeds.
+r"""Figures of merit over scenarios and seeds, with 95 % intervals.
 
-A figure of merit is a ratio of means, :math:`\sum a_{rs} / \sum b_{rs}`, with one numerator and one denominator for
-each seed r and scenario s (a plain mean has ones below). Scenarios are the same for all seeds and strategies, so they
-are resampled jointly: numerator with denominator, and one strategy with the other where two are compared.
+What one run (seed r) is worth is a ratio of means over its scenarios, :math:`m_r = \sum_s a_{rs} / \sum_s b_{rs}` (a
+plain mean has ones below). What a strategy is worth is the interquartile mean of :math:`m_r` over its seeds: the mean
+without the lowest and the highest quarter of the runs (of fewer than four runs it is the mean). Scenarios are the same
+for all seeds and strategies, so they are resampled jointly: numerator with denominator, and one strategy with the other
+where two are compared.
 
 - One run (a deterministic strategy): bias-corrected and accelerated (BCa) bootstrap over scenarios.
 - Several seeds: seeds and scenarios are resampled independently of each other, percentile interval. With crossed
   factors this is conservative (A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007).
+- The luck of seeds alone, on these very scenarios: BCa bootstrap of the interquartile mean over runs
+  (:func:`over_seeds`; R. Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice",
+  NeurIPS 2021, argue for this mean where runs are few).
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 4000
+TRIMMED = 0.25  # of the runs at either end
 FEWEST = 5  # below so many scenarios (and a single seed) an interval would only look like one
 OVER_SCENARIOS, OVER_BOTH, OVER_SEEDS, NOTHING = "scenarios", "seeds and scenarios", "seeds", "nothing"
 
@@ -34,17 +40,50 @@ class Estimate:
 def ratio_of_means(
     top: np.ndarray, bottom: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """Mean of ``top`` over mean of ``bottom``, each ``(seeds, scenarios)``, with its interval."""
+    """What a strategy is worth, with its interval: ``top`` over ``bottom``, each ``(seeds, scenarios)``."""
     top, bottom = np.atleast_2d(np.asarray(top, float)), np.atleast_2d(np.asarray(bottom, float))
-    value = float(top.mean() / bottom.mean())
+    value = interquartile_mean(top.mean(1) / bottom.mean(1))
     over = what_varies(*top.shape)
     if over == NOTHING or not np.isfinite(top / bottom.mean()).all():
         return Estimate(value, None, NOTHING)
     if over == OVER_SCENARIOS:
         return Estimate(value, _accelerated(top[0], bottom[0], seed, resamples), over)
     rows, columns = _resampled(*top.shape, over=over, seed=seed, resamples=resamples)
-    drawn = _means(top, rows, columns) / _means(bottom, rows, columns)
+    drawn = _typical((columns @ top.T) / (columns @ bottom.T), rows)
     return Estimate(value, _percentiles(drawn), over)
+
+
+def over_seeds(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Interquartile mean of one number for each run ``(seeds,)``, with its BCa interval over the runs.
+
+    There is an interval from ``FEWEST`` runs on.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, float).ravel()
+    value = interquartile_mean(values)
+    if len(values) < FEWEST or not np.isfinite(values).all():
+        return Estimate(value, None, NOTHING)
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return Estimate(value, (value, value), OVER_SEEDS)
+    with warnings.catch_warnings():
+        # where the middle half never changes there is no interval, which is looked at below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = stats.bootstrap(
+            (values,),
+            lambda sample, axis: stats.trim_mean(sample, TRIMMED, axis=axis),
+            vectorized=True,
+            n_resamples=resamples,
+            confidence_level=LEVEL,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    ends = (float(found.low), float(found.high))
+    if not np.isfinite(ends).all():
+        rows, _ = _resampled(len(values), 1, over=OVER_SEEDS, seed=seed, resamples=resamples)
+        ends = _percentiles(_typical(np.broadcast_to(values, (resamples, len(values))), rows))
+    return Estimate(value, ends, OVER_SEEDS)
 
 
 def what_varies(seeds: int, scenarios: int) -> str:
@@ -57,20 +96,21 @@ def what_varies(seeds: int, scenarios: int) -> str:
 def paired_difference(
     losses: np.ndarray, others: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """How much larger the mean of ``others`` is than that of ``losses``, as a share of the latter's size.
+    """How much more ``others`` are worth than ``losses``, as a share of the latter's size.
 
     Both ``(seeds, scenarios)`` with the same scenarios, whose luck they share, so that this is sharper than to
     compare two intervals.
     """
     losses, others = np.atleast_2d(np.asarray(losses, float)), np.atleast_2d(np.asarray(others, float))
-    scale = abs(float(losses.mean())) or 1.0
-    value = float(others.mean() - losses.mean()) / scale
+    worth, other_worth = interquartile_mean(losses.mean(1)), interquartile_mean(others.mean(1))
+    scale = abs(worth) or 1.0
+    value = (other_worth - worth) / scale
     over = what_varies(max(len(losses), len(others)), losses.shape[1])
     if over == NOTHING:
         return Estimate(value, None, NOTHING)
     rows, columns = _resampled(*losses.shape, over=over, seed=seed, resamples=resamples)
     other_rows, _ = _resampled(len(others), losses.shape[1], over=over, seed=seed + 1, resamples=resamples)
-    drawn = (_means(others, other_rows, columns) - _means(losses, rows, columns)) / scale
+    drawn = (_typical(columns @ others.T, other_rows) - _typical(columns @ losses.T, rows)) / scale
     return Estimate(value, _percentiles(drawn), over)
 
 
@@ -78,7 +118,7 @@ def interquartile_mean(values: np.ndarray) -> float:
     """Mean of the middle half: what a typical seed gives, whatever the luckiest and unluckiest did."""
     from scipy import stats
 
-    return float(stats.trim_mean(np.asarray(values, float).ravel(), 0.25))
+    return float(stats.trim_mean(np.asarray(values, float).ravel(), TRIMMED))
 
 
 def _accelerated(top: np.ndarray, bottom: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
@@ -107,7 +147,7 @@ def _accelerated(top: np.ndarray, bottom: np.ndarray, seed: int, resamples: int)
         return float(found.low), float(found.high)
     # no acceleration can be estimated where nearly all scenarios agree, as when numerator and denominator are equal
     rows, columns = _resampled(1, len(top), over=OVER_SCENARIOS, seed=seed, resamples=resamples)
-    return _percentiles(_means(top[None], rows, columns) / _means(bottom[None], rows, columns))
+    return _percentiles(_typical((columns @ top[:, None]) / (columns @ bottom[:, None]), rows))
 
 
 def _resampled(
@@ -126,8 +166,17 @@ def _resampled(
     return rows, drawn(scenarios, over in (OVER_BOTH, OVER_SCENARIOS), [0, 1])
 
 
-def _means(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.einsum("br,rs,bs->b", rows, values, columns, optimize=True)
+def _typical(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Interquartile means ``(resamples,)`` of runs ``(resamples, seeds)``, each drawn as often as ``rows`` say."""
+    seeds = values.shape[1]
+    cut = int(TRIMMED * seeds)
+    order = np.argsort(values, axis=1, kind="stable")
+    ranked, drawn = np.take_along_axis(values, order, 1), np.take_along_axis(rows, order, 1)
+    # of the runs in order, each with its weight, those between the lowest and the highest cut count
+    ends = np.cumsum(drawn, axis=1)
+    low, high = cut / seeds, 1 - cut / seeds
+    kept = np.clip(np.minimum(ends, high) - np.maximum(ends - drawn, low), 0.0, None)
+    return np.asarray((ranked * kept).sum(1) / kept.sum(1))
 
 
 def _percentiles(drawn: np.ndarray) -> tuple[float, float]:

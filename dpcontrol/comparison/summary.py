@@ -8,12 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpcontrol.comparison.records import NOT_RUN, REFUSED, Results, Run
-from dpcontrol.comparison.stats import (
-    Estimate,
-    interquartile_mean,
-    ratio_of_means,
-)
+from dpcontrol.comparison.records import LAW, NOT_RUN, REFUSED, Results, Run
+from dpcontrol.comparison.stats import Estimate, over_seeds, ratio_of_means
 from dpcontrol.comparison.words import amount, number, with_interval
 
 ROUNDING = 1e-9
@@ -26,21 +22,22 @@ class Summary:
     Attributes:
         label: what the strategy is called.
         law: whether it is a simple law of the problem, the bar for the others.
-        loss: mean over seeds and scenarios, ``None`` without any finite loss.
-        metrics: the problem's figures of merit.
-        typical: interquartile mean of the loss over all seeds and scenarios.
+        loss: interquartile mean over seeds of the mean loss over scenarios, ``None`` without any finite loss.
+        metrics: the problem's figures of merit, likewise.
+        luck: the loss again, with an interval over the seeds alone: what another seed would change on these scenarios.
         simulated_steps, gradients, seconds: means over the runs that ran.
         statuses: how many runs ended how.
         answered, failed, asked: how many runs have a finite loss, went wrong, were to be run.
         losses: ``(answered runs, scenarios)``.
         refused: the sentence of a strategy that does not fit.
+        family: whether it follows gradients, goes without, or is a simple law.
     """
 
     label: str
     law: bool
     loss: Estimate | None
     metrics: Mapping[str, Estimate]
-    typical: float | None
+    luck: Estimate | None
     simulated_steps: float
     gradients: float
     seconds: float
@@ -50,6 +47,7 @@ class Summary:
     asked: int
     losses: np.ndarray
     refused: str | None
+    family: str
 
     @property
     def complete(self) -> bool:
@@ -82,7 +80,7 @@ def _summary(label: str, runs: Sequence[Run], law: bool) -> Summary:
         law=law,
         loss=ratio_of_means(losses, np.ones_like(losses)) if answered else None,
         metrics=_metrics(answered),
-        typical=interquartile_mean(losses) if answered else None,
+        luck=over_seeds(losses.mean(1)) if answered else None,
         simulated_steps=mean([run.record["counts"]["simulated_steps"] for run in ran]),
         gradients=mean([run.record["counts"]["gradients"] for run in ran]),
         seconds=mean([run.record["seconds"] for run in ran]),
@@ -92,6 +90,7 @@ def _summary(label: str, runs: Sequence[Run], law: bool) -> Summary:
         asked=len(runs),
         losses=losses,
         refused=refused,
+        family=LAW if law else runs[0].family,
     )
 
 
@@ -122,15 +121,34 @@ def status_words(summary: Summary) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in summary.statuses.items())
 
 
+def seeds_alone(summary: Summary) -> str:
+    """What the luck of seeds makes of the loss: the interval over runs on these scenarios."""
+    found = summary.luck
+    return (
+        "–" if found is None or found.interval is None else " – ".join(number(end) for end in found.interval)
+    )
+
+
 def text_table(results: Results, summaries: Sequence[Summary]) -> str:
     """The table for a terminal."""
+    several = any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)
     names = [name for name in metric_names(summaries) if not vanishes(summaries, name)]
-    head = ["strategy", *names, "loss", "steps", "gradients", "seconds", "status"]
+    head = [
+        "strategy",
+        *names,
+        "loss",
+        *(["seeds alone"] * several),
+        "steps",
+        "gradients",
+        "seconds",
+        "status",
+    ]
     rows = [
         [
             summary.label,
             *(with_interval(summary.metrics.get(name)) for name in names),
             number(summary.loss.value if summary.loss else None, 4),
+            *([seeds_alone(summary)] * several),
             amount(summary.simulated_steps),
             amount(summary.gradients),
             f"{summary.seconds:.1f}",
@@ -138,8 +156,12 @@ def text_table(results: Results, summaries: Sequence[Summary]) -> str:
         ]
         for summary in summaries
     ]
+    return aligned(head, rows, range(1 + len(names), len(head) - 1))
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int]) -> str:
+    """A table for a terminal, with the ``numeric`` columns to the right."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    numeric = range(1 + len(names), len(head) - 1)
 
     def line(cells: Sequence[str]) -> str:
         padded = (

@@ -183,7 +183,7 @@ def test_the_winner_has_the_closed_form_loss(kept: tuple[Comparison, Path]) -> N
 
 def test_the_table_shows_every_strategy_with_interval_costs_and_status(kept: tuple[Comparison, Path]) -> None:
     table = kept[0].table()
-    lines = {line.split("  ")[0]: line for line in table.splitlines()}
+    lines = {line.split("  ")[0]: line for line in table.split("\n\n")[0].splitlines()}
     assert re.search(r"0\.\d+ \[0\.\d+, 0\.\d+\]", lines["lbfgs"]) and "converged" in lines["lbfgs"]
     assert "2 budget spent" in lines["random"]
     assert "failed" in lines["broken"]

@@ -1,0 +1,198 @@
+"""The table of what quality costs, as words: for the terminal and for the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dpcontrol.comparison import costs
+from dpcontrol.comparison.costs import WITHIN, BreakEven
+from dpcontrol.comparison.decisions import LAW, NETWORK, REPLANNED, SOLVED, TOGETHER
+from dpcontrol.comparison.profiles import profiles
+from dpcontrol.comparison.records import Results
+from dpcontrol.comparison.summary import Summary, aligned
+from dpcontrol.comparison.words import amount, counted, number
+
+NEAR = f"{100 * WITHIN:g} %"
+TWICE = 2.0  # the factor whose share of the profile stands in the table
+HEAD = (
+    "strategy",
+    f"steps to within {NEAR}",
+    "seconds",
+    "one decision",
+    "breaks even",
+    "best or equal",
+    "within twice",
+    "tuning trials",
+)
+
+
+def rows(results: Results, summaries: Sequence[Summary]) -> list[list[str]]:
+    """The cells below :data:`HEAD`."""
+    even = {each.controller: each for each in costs.break_even(results, summaries)}
+    shares = {each.label: each for each in profiles(results, summaries)}
+    found = []
+    for summary in summaries:
+        if summary.refused is not None:
+            continue
+        profile = shares.get(summary.label)
+        found.append(
+            [
+                summary.label,
+                *_there(costs.reached(results, summary.label)),
+                _decision(results, summary.label),
+                _even(even.get(summary.label)),
+                "–" if profile is None else _percent(profile.share(1.0)),
+                "–" if profile is None else _percent(profile.share(TWICE)),
+                _trials(results, summary),
+            ]
+        )
+    return found
+
+
+def text_table(results: Results, summaries: Sequence[Summary]) -> str:
+    """The table for a terminal."""
+    return aligned(HEAD, rows(results, summaries), range(1, len(HEAD)))
+
+
+def caption(results: Results, summaries: Sequence[Summary]) -> str:
+    """What the columns are, and the rules behind them."""
+    kinds = {costs.kind_of(results, label) for label in results.labels}
+    parts = [
+        f"To within {NEAR}: medians over runs of what it took until the mean loss was within {NEAR} of the best run of "
+        "anybody; where at least half of the runs never got there, how many did."
+    ]
+    if NETWORK in kinds:
+        parts.append(
+            "Learned controllers watch validation scenes while they train: their courses are scaled to end at the loss "
+            "that they are judged by."
+        )
+    said = [WORDS[kind] for kind in WORDS if kind in kinds]
+    if said:
+        parts.append(f"One decision is one control for one scene afterwards: {'; '.join(said)}.")
+    if costs.break_even(results, summaries):
+        parts.append(
+            "Breaks even: the number of scenes from which on the controller's whole training has cost less simulated "
+            "steps than solving each of them, by the cheapest strategy that was solved scene by scene, until it is as "
+            f"good as the controller; never, where the controller is more than {NEAR} above what solving reaches (the "
+            "number in brackets then holds for the controller's own quality)."
+        )
+    if profiles(results, summaries):
+        parts.append(
+            "Best or equal, within twice: the share of runs and scenes in which the loss was the lowest of all, and at "
+            "most twice that; runs that failed count as missed."
+        )
+    parts.append(_tuning(results))
+    return " ".join(parts)
+
+
+# how each kind of decision was measured
+WORDS = {
+    NETWORK: "a call of the network (measured, mean over an episode)",
+    LAW: "a call of the law (measured likewise)",
+    REPLANNED: "a share of a run that plans again at every step",
+    SOLVED: "what is solved scene by scene has to be solved again, and costs its whole solve (seconds over scenes, "
+    "which ran as one batch)",
+    TOGETHER: "what is sought for all scenes together needs no further solve",
+}
+
+
+def _there(found: costs.Reached) -> tuple[str, str]:
+    if found.steps is None or found.seconds is None:
+        words = "never" if found.runs == 0 else f"{found.runs} of {counted(found.asked, 'run')}"
+        return words, "–"
+    return amount(found.steps), seconds_words(found.seconds)
+
+
+def _decision(results: Results, label: str) -> str:
+    kind, seconds = costs.kind_of(results, label), costs.decision_seconds(results, label)
+    if kind is None or seconds is None:
+        return "–"
+    if kind == TOGETHER:
+        return "none"
+    return f"{seconds_words(seconds)}{' a solve' if kind == SOLVED else ''}"
+
+
+def _even(found: BreakEven | None) -> str:
+    if found is None:
+        return "–"
+    if found.steps is None:
+        return "at once: no solver is as good"
+    if math.isinf(found.steps):
+        return "never"
+    scenes = f"{amount(found.steps)} scenes"
+    return scenes if found.equal else f"never ({scenes})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def trials_of(results: Results, label: str) -> int:
+    """How many tuning trials a strategy had; 0 where its options are defaults or were given."""
+    tuned = next((run.record.get("tuned") for run in results.of(label)), None)
+    return 0 if tuned is None else int(tuned["trials"])
+
+
+def _trials(results: Results, summary: Summary) -> str:
+    tuned = next((run.record.get("tuned") for run in results.of(summary.label)), None)
+    if tuned is None:
+        return "–" if summary.law else "0"
+    return f"{tuned['trials']} ({amount(tuned['simulated_steps'])} steps)"
+
+
+def _tuning(results: Results) -> str:
+    searched = [label for label in results.labels if label not in results.laws]
+    counts = {label: trials_of(results, label) for label in searched}
+    if not any(counts.values()):
+        return "No strategy was tuned: all have the options that were given, or their defaults."
+    judged = [
+        label
+        for label in searched
+        if any((run.record.get("tuned") or {"drawn": True})["drawn"] is False for run in results.of(label))
+    ]
+    words = "Tuning trials were run on scenes of their own and are in nobody's budget"
+    if judged:
+        words = "The problem has no scenes to draw, so tuning trials saw the judged ones; they are in nobody's budget"
+    equal = len(set(counts.values())) == 1
+    return f"{words}; {'every strategy had as many' if equal else 'not every strategy had as many'}."
+
+
+def seconds_words(seconds: float) -> str:
+    """``12 µs``, ``3.4 ms``, ``1.2 s``, ``5.1 min``."""
+    if seconds < 0.9995e-3:
+        return f"{number(1e6 * seconds, 2)} µs"
+    if seconds < 0.9995:
+        return f"{number(1e3 * seconds, 2)} ms"
+    return f"{number(seconds, 3)} s" if seconds < 600 else f"{number(seconds / 60, 3)} min"
+
+
+def told(results: Results, summaries: Sequence[Summary]) -> list[str]:
+    """In words: from how many scenes on each controller pays."""
+    sentences = []
+    for each in costs.break_even(results, summaries):
+        if each.steps is None or each.per_scene is None or each.gap is None:
+            sentences.append(f"No strategy that solves scene by scene gets as good as {each.controller}.")
+            continue
+        solver = f"{each.solver}, which takes {amount(each.per_scene)} simulated steps a scene to be as good"
+        scenes = (
+            f"from {amount(each.steps)} scenes on" if math.isfinite(each.steps) else "for no number of scenes"
+        )
+        clock = (
+            ""
+            if each.seconds is None or math.isfinite(each.seconds)
+            else " (in seconds never: its decisions cost more)"
+        )
+        if each.equal:
+            sentences.append(f"Training {each.controller} pays {scenes}, against {solver}{clock}.")
+            continue
+        above = (
+            f"{number(1 + each.gap)} times the loss"
+            if each.gap > 1
+            else f"{number(100 * each.gap, 2)} % above"
+        )
+        sentences.append(
+            f"{each.controller} does not reach what solving each scene does ({above}), so it never breaks even in "
+            f"quality; at its own quality it pays {scenes}, against {solver}{clock}."
+        )
+    return sentences
