@@ -1,14 +1,13 @@
 """Controllers on trial: sensor noise, late commands, pushes, another plant, other scenes."""
 
+from dpcontrol.trials.elsewhere import Mismatch, Shifted
 from dpcontrol.trials.robustness import robustness
 from dpcontrol.trials.table import Robustness, Row
 from dpcontrol.trials.worlds import (
     ActuatorDelay,
     Disturbance,
-    Mismatch,
     Nominal,
     SensorNoise,
-    Shifted,
     Together,
     Trial,
 )

@@ -51,9 +51,9 @@ def robustness(
         problem: seeks a control or a policy.
         controllers: label -> a :class:`~dpcontrol.solution.Solution` (a policy acts, a plan is replayed without
             looking), a controller with memory (:class:`~dpcontrol.problem.Acting`), a law
-            ``law(state, t, scenario) -> control``, a strategy or its name (solved here first, once; again in other
-            scenes where its answer is a plan), or a list of some of these: the same method trained with several seeds,
-            whose losses are put together.
+            ``law(state, t, scenario) -> control``, a strategy or its name (``mpc`` decides as it is played; others are
+            solved here first, once, and again in other scenes where the answer is a plan), or a list of some of these:
+            the same method trained with several seeds, whose losses are put together.
         trials: see :mod:`dpcontrol.trials.worlds`.
         seeds: how often a random trial is played.
         budget: of each solve, for strategies.
@@ -114,7 +114,7 @@ def _row(
 ) -> Row:
     losses, metrics, seconds, decisions = [], [], 0.0, 0
     for number, member in enumerate(members):
-        for seed in range(seeds if trial.stochastic or _random(member) else 1):
+        for seed in range(seeds if trial.stochastic else 1):
             stream = seed + MEMBER_SEEDS * number
             scenes = _arranged(problem, from_law(lambda *_: None), trial, stream).problem
             acting = member if isinstance(member, Acting) else solver.controller(member, trial, scenes)
@@ -147,11 +147,6 @@ def _row(
 def _arranged(problem: Problem, controller: Acting, trial: Trial, seed: int) -> Arrangement:
     # one stream for the world and another one, in play, for sensors and controllers
     return trial.arrange(Arrangement(problem, controller), torch.Generator().manual_seed(seed + 2**32))
-
-
-def _random(member: Any) -> bool:
-    """Whether a controller says that it draws random numbers."""
-    return bool(getattr(member, "stochastic", False)) and isinstance(member, Acting)
 
 
 def _checked_trials(trials: Sequence[Trial]) -> tuple[Trial, ...]:
