@@ -103,6 +103,7 @@ class Task:
     Attributes:
         target: the entry of the scenarios that holds the state to be at after ``horizon`` steps.
         varying: entries of the scenarios that the physics depends on, with their typical sizes.
+        first: the step that it begins with, 0 but for windows.
         dt: time of a step.
         control: the slot whose control is played.
     """
@@ -111,6 +112,7 @@ class Task:
     varying: Mapping[str, tuple[float, ...]]
     layout: Layout
     horizon: int
+    first: int
     dt: float
     control: ControlSequence
 
@@ -155,7 +157,7 @@ class PlannedController(MemoryNetwork):
         self, memory: tuple[Tensor, ...], state: Tree, t: float, scenario: Mapping[str, Tree]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The control ``(scenarios, *shape)``, and the plan that is under way."""
-        k, horizon = round(t / self.task.dt), self.task.horizon
+        k, horizon = round(t / self.task.dt) - self.task.first, self.task.horizon
         here = self.task.layout.pack(state)
         target = self.task.layout.pack(scenario[self.task.target]).expand_as(here)
         numbers = self.task.numbers(scenario, here)
@@ -265,7 +267,8 @@ def planned_controller(
     layout = Layout(tuple(map(max, *(_sizes(state) for state in both), _sizes(end))), fields)
     own = [name for name in problem.simulator.parameters if name in data]
     varying = {name: _sizes(data[name]) for name in own if name not in problem.scenarios.shared}
-    task = Task(target, varying, layout, problem.horizon, problem.simulator.dt, control)
+    dt = problem.simulator.dt
+    task = Task(target, varying, layout, problem.horizon, problem.first, dt, control)
     channels, acted = _channels(problem, task, end) if fields else _counts(task, end)
     with torch.no_grad():
         packed = layout.pack(end)
