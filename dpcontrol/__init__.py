@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dpcontrol.checking import check_gradient as check_gradient
     from dpcontrol.comparison import Comparison as Comparison
+    from dpcontrol.comparison import Tuned as Tuned
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.comparison import tune as tune
     from dpcontrol.criticism import Calibration as Calibration
     from dpcontrol.criticism import HalfStep as HalfStep
     from dpcontrol.criticism import at_half_step as at_half_step
@@ -111,7 +113,7 @@ if TYPE_CHECKING:
 
 ROOMS = {
     "checking": ("check_gradient",),
-    "comparison": ("Comparison", "compare"),
+    "comparison": ("Comparison", "Tuned", "compare", "tune"),
     "criticism": (
         "Calibration",
         "HalfStep",
