@@ -72,6 +72,9 @@ def action_map(problem: Problem, *, base: str | None = None, reach: float | None
 
     def full(value: float | Tensor) -> Tensor:
         found = torch.as_tensor(value, dtype=pose.dtype, device=pose.device)
+        steps = found.ndim - len(control.sizes)
+        if steps > 0:  # a scale of its own for each step: the largest, since one map serves them all
+            found = found.flatten(0, steps - 1).amax(0)
         return found.expand(control.sizes)
 
     low, high = (
