@@ -30,6 +30,7 @@ from dpcontrol.problem.predicting import (
     with_measurements,
 )
 from dpcontrol.problem.prior import Prior, Separately
+from dpcontrol.problem.regulator import KalmanLQR, quadratic_gain
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
 from dpcontrol.problem.sensors import Component, Mask, Modes, Points
@@ -59,6 +60,7 @@ __all__ = [
     "GradientGrowth",
     "GradientPlan",
     "InitialState",
+    "KalmanLQR",
     "LogNormal",
     "Mask",
     "Modes",
@@ -102,6 +104,7 @@ __all__ = [
     "play",
     "pointwise_log_likelihood",
     "predictions",
+    "quadratic_gain",
     "reach",
     "replicate",
     "reset",
