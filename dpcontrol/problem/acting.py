@@ -435,7 +435,7 @@ def _noisy(state: Tree, noise: Any, generator: torch.Generator) -> Tree:
     levels = noise if tree.same_structure(noise, state) else tree.map(lambda _: noise, state)
 
     def one(leaf: Tensor, level: Any) -> Tensor:
-        level = torch.as_tensor(level)
+        level = torch.as_tensor(level, dtype=torch.float64)
         if not (leaf.is_floating_point() or leaf.is_complex()) or not bool((level > 0).any()):
             return leaf
         kind = torch.complex128 if leaf.is_complex() else torch.float64

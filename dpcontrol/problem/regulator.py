@@ -29,7 +29,7 @@ class KalmanLQR:
               u_k = K \hat x_k, \quad \bar x_{k+1} = A \hat x_k + B u_k, \quad
               P_{k+1} = A (I - L_k C) P_k A^T + W
 
-    With :math:`K` from :func:`quadratic_gain` it minimises :math:`E \sum x^T Q x + u^T R u` over a long time and over all
+    With :math:`K` from :func:`quadratic_gain` it minimises :math:`E \sum x^T Q x + u^T R u` over a long time, among all
     controllers that see the :math:`y`: estimation and control separate. It is handed the state as its sensors give it,
     see :class:`~dpcontrol.problem.Sensed`, and takes ``y = C x`` from it. With bounds the filter knows what was really
     played.
@@ -84,7 +84,10 @@ class KalmanLQR:
         """``K`` times the estimate, which the measurement has improved."""
         gains, k, predicted = memory
         estimate = predicted + ((state - predicted) @ self.C.mT) @ gains[k].mT
-        low, high = (None if side is None else torch.as_tensor(side).to(estimate) for side in self.bounds)
+        low, high = (
+            None if side is None else torch.as_tensor(side, dtype=estimate.dtype, device=estimate.device)
+            for side in self.bounds
+        )
         control = estimate @ self.gain.mT
         if low is not None or high is not None:
             control = control.clamp(low, high)
