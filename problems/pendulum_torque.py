@@ -5,8 +5,7 @@ The map of one step (theta is the angle from upright; the speed is updated first
     omega' = clip(omega + dt (3 g/(2 l) sin(theta) + 3/(m l^2) tau), -8, 8)
     theta' = theta + dt omega'
 
-The question: which bounded torques turn a pendulum from any angle and speed upright soon, and hold it there, with little
-effort?
+The question: which bounded torques turn a pendulum from any angle and speed upright soon, and hold it there?
 
 ============  ================================================================  =================
 symbol        value                                                             unit
@@ -24,12 +23,11 @@ symbol        value                                                             
 The torque holds the rod still up to an angle of 24 degrees from hanging or upright only (m g l / 2 = 5 N m): from most
 starts it must swing first.
 
-Unknown: the torques, bounded, one sequence for each scene (100; 10 in the small size), from zero. Observation: (cos theta,
-sin theta, omega), as Gymnasium's environment shows it; every learned method also sees the time to go.
+Unknown: the torques, bounded, one sequence for each scene (100; 10 in the small size), from zero. Observation:
+(cos theta, sin theta, omega), as Gymnasium's environment shows it; learned methods also see the time to go.
 
-Objective: sum over k < N of wrap(theta_k)^2 + 0.1 omega_k^2 + 0.001 tau_k^2, with wrap to [-pi, pi): minus the return of
-an episode. A jump of the slope of wrap^2 where the pendulum hangs is the only kink besides that of the limit of the
-speed.
+Objective: sum over k < N of wrap(theta_k)^2 + 0.1 omega_k^2 + 0.001 tau_k^2, with wrap to [-pi, pi): minus the return
+of an episode. The slope of wrap^2 jumps where the pendulum hangs; the only other kink is the limit of the speed.
 
 Metrics: ``episode_return``, minus the loss; ``upright``, the share of scenes that end within 0.1 rad of upright at less
 than 0.2 rad/s: a scene is called *solved* then.

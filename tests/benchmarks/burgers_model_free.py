@@ -1,12 +1,12 @@
 """``ppo`` and ``sac`` on forced Burgers: a counted number of tuning trials, then as many steps as there is time for.
 
-    python tests/benchmarks/burgers_model_free.py tune       # eight trials each -> results/burgers_model_free_tuning.json
-    python tests/benchmarks/burgers_model_free.py curves     # the best of each   -> results/burgers_model_free.json
+    python tests/benchmarks/burgers_model_free.py tune      # eight trials each: results/burgers_model_free_tuning.json
+    python tests/benchmarks/burgers_model_free.py curves    # the best of each: results/burgers_model_free.json
 
 A trial is one run with one seed, and is chosen by its loss on validation scenes drawn from the distribution; the 100
-scenes of the problem are held out. Same network, observation, laws to correct and validation as ``policy``. Curves have
-the mean effort over validation scenes and, at the end, the ratio of efforts on the held-out scenes. Both go on where they
-stopped. One thread; the CPU is shared with other work, so that seconds are CPU seconds of this process.
+scenes of the problem are held out. Same network, observation, laws to correct and validation as ``policy``. Curves
+have the mean effort over validation scenes and, at the end, the ratio of efforts on the held-out scenes. Both go on where
+they stopped. One thread; the CPU is shared with other work, so that seconds are CPU seconds of this process.
 """
 
 from __future__ import annotations
