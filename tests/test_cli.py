@@ -108,6 +108,39 @@ def test_compare_prints_records_and_writes_a_report_that_can_be_made_again(capsy
     assert report.exists() and "effort_ratio" in shown and "look ahead" in shown
 
 
+def test_two_limits_are_two_budgets_and_what_was_tuned_is_compared_and_resumed(capsys, outside):
+    tuning = ["tune", "burgers", *SMALL, "--strategy", "adjoint", "--trials", "2", "--workers", "0"]
+    tuning += ["--simulated-steps", "4000", "--space", "learning_rate=0.01:0.5", "--output", "tuned"]
+    assert main([*tuning, "--json"]) == 0
+    tuned = json.loads(capsys.readouterr().out)
+    assert tuned["trials"] == 2 and len(tuned["tried"]) == 2 and (outside / "tuned" / "tuning.json").is_file()
+    assert main(tuning) == 0  # trials that are there are not run again
+    assert "compare takes it with --tuned tuned" in capsys.readouterr().out
+    asked = [
+        "compare",
+        "burgers",
+        *SMALL,
+        "--strategies",
+        "lbfgs,adjoint",
+        "--tuned",
+        "tuned",
+        "--workers",
+        "0",
+    ]
+    assert main([*asked, "--simulated-steps", "4000", "--gradients", "50", "--output", "two", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [record["strategy"] for record in records] == ["lbfgs", "adjoint"] * 2
+    assert [record["budget"]["gradients"] for record in records] == [None, None, 50, 50]
+    assert [record["tuned"] and record["tuned"]["trials"] for record in records] == [None, 2, None, 2]
+    report = (outside / "two" / "report.html").read_text()
+    assert "--tuned tuned" in report and "--simulated-steps 4000 --gradients 50" in report
+    assert main(["resume", "two", "--json", "--quiet", "--workers", "0"]) == 0
+    assert json.loads(capsys.readouterr().out) == records
+    assert main(["resume", "tuned"]) == 2 and "--output tuned" in capsys.readouterr().err
+    assert main(["compare", "burgers", *SMALL, "--tuned", "two"]) == 2
+    assert "holds no tuning" in capsys.readouterr().err
+
+
 def test_check_ends_with_its_verdict(capsys, outside):
     assert main(["check", "burgers", "--size", "small"]) == 0
     assert "the gradient is right" in capsys.readouterr().out

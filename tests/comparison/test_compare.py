@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dpcontrol.comparison import Comparison, compare
+from dpcontrol.comparison.matrix import round_names
 from dpcontrol.comparison.planning import plan
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, Problem, control_problem, effort, reach
@@ -293,6 +294,57 @@ def test_a_killed_comparison_can_be_loaded(kept: tuple[Comparison, Path], tmp_pa
         pushed(), ["lbfgs"], budget=BUDGET, folder=folder, workers=0, progress=False, resume=True
     )
     assert resumed.records[0]["status"] == "converged"
+
+
+# -- several budgets -------------------------------------------------------------------------------------------------
+
+BUDGETS = [Budget(simulated_steps=600), Budget(gradients=30)]
+
+
+def test_several_budgets_are_comparisons_of_their_own_in_one(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    found = compare(pushed(), ["baseline", "lbfgs"], budget=BUDGETS, folder=folder, workers=0, progress=False)
+    assert [each.results.limits for each in found.rounds] == [{"simulated_steps": 600}, {"gradients": 30}]
+    assert (folder / "simulated-steps" / "runs" / "lbfgs-0" / "record.json").is_file()
+    assert (folder / "gradients" / "runs" / "lbfgs-0" / "record.json").is_file()
+    steps, gradients = (record for record in found.records if record["strategy"] == "lbfgs")
+    assert steps["budget"]["simulated_steps"] == 600 and gradients["budget"]["gradients"] == 30
+    assert steps["counts"]["simulated_steps"] <= 600 and gradients["counts"]["gradients"] <= 30
+    words = found.table()
+    assert "== 600 simulated steps ==" in words and "== 30 gradients ==" in words
+    assert found.finding().headline == "lbfgs is best under both budgets"
+    text = found.report().read_text()
+    assert text.count("Where they ended") == 2 and text.count("In motion") == 1
+    assert "With 600 simulated steps" in text and 'href="gradients/runs/lbfgs-0/"' in text
+    assert "budget=[Budget(simulated_steps=600), Budget(gradients=30)]" in text
+    again = Comparison.load(folder)
+    assert again.table() == words and again.records == found.records
+    assert Comparison.question(folder)["budgets"][1]["gradients"] == 30
+
+
+def test_an_interrupted_budget_leaves_the_next_ones_waiting_and_all_are_resumed(tmp_path: Path) -> None:
+    folder, strategies = tmp_path / "c", {"a": LBFGS(), "b": Stopping(str(tmp_path / "marker"))}
+    options = {"seeds": 1, "budget": BUDGETS, "folder": folder, "workers": 0, "progress": False}
+    stopped = compare(pushed(), strategies, **options)
+    assert [r["status"] for r in stopped.records] == ["converged", "interrupted", "not run", "not run"]
+    assert stopped.finding().headline.startswith("Incomplete comparison")
+    stopped.report()
+    whole = compare(pushed(), strategies, **options, resume=True)
+    assert [r["status"] for r in whole.records[:2]] == ["converged", "converged"]
+    assert not whole.interrupted and whole.records[3]["loss"] is not None
+    with pytest.raises(UsageError, match="budgets"):
+        compare(pushed(), strategies, **{**options, "budget": BUDGETS[:1]}, resume=True)
+
+
+@pytest.mark.parametrize("wrong", [[], [Budget(), Budget()], 3.0, ["60 s"]])
+def test_wrong_budgets_are_one_sentence(wrong: object) -> None:
+    with pytest.raises(UsageError, match="budget must be a Budget, such as"):
+        compare(pushed(), ["lbfgs"], budget=wrong, workers=0, progress=False)  # type: ignore[arg-type]
+
+
+def test_budgets_of_one_kind_have_folders_of_their_own() -> None:
+    budgets = [Budget(seconds=1), Budget(seconds=2), Budget(), Budget(seconds=1, gradients=5)]
+    assert round_names(budgets) == ["seconds", "seconds.2", "unlimited", "seconds-gradients"]
 
 
 # -- report --------------------------------------------------------------------------------------------------------

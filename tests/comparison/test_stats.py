@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
+from dpcontrol.comparison import stats
 from dpcontrol.comparison.stats import (
     NOTHING,
     OVER_BOTH,
     OVER_SCENARIOS,
     OVER_SEEDS,
     interquartile_mean,
+    over_seeds,
     paired_difference,
     ratio_of_means,
 )
@@ -76,3 +79,54 @@ def test_equal_numbers_have_an_interval_of_no_width() -> None:
 
 def test_the_interquartile_mean_ignores_luck_and_disaster() -> None:
     assert interquartile_mean(np.array([-1e9, 1.0, 2.0, 3.0, 4.0, 1e9, 2.5, 2.5])) == pytest.approx(2.5)
+
+
+# -- interquartile means over seeds -----------------------------------------------------------------------------------
+
+
+def test_what_a_strategy_is_worth_is_the_interquartile_mean_of_its_runs() -> None:
+    # eight runs on two scenes; run means are 1..8, the middle four have the mean 4.5 whatever the last one does
+    runs = np.arange(1.0, 9.0)
+    losses = np.stack([runs - 0.5, runs + 0.5], 1)
+    assert ratio_of_means(losses, np.ones_like(losses)).value == pytest.approx(4.5)
+    losses[-1] *= 1e6
+    assert ratio_of_means(losses, np.ones_like(losses)).value == pytest.approx(4.5)
+    three = ratio_of_means(losses[:3], np.ones((3, 2)))
+    assert three.value == pytest.approx(2.0)  # of fewer than four it is the mean
+
+
+def test_resampled_runs_are_trimmed_as_if_they_were_written_out() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((50, 10))
+    counts = generator.multinomial(10, np.full(10, 0.1), size=50)
+    written = [np.repeat(row, count) for row, count in zip(values, counts, strict=True)]
+    found = stats._typical(values, counts / 10)
+    assert found == pytest.approx([scipy.stats.trim_mean(row, 0.25) for row in written])
+
+
+def test_the_interval_over_seeds_holds_the_truth_as_often_as_it_says_and_shrugs_off_disasters() -> None:
+    generator, hits, repeats = np.random.default_rng(3), 0, 200
+    for repeat in range(repeats):
+        losses = generator.normal(2.0, 0.3, 20)
+        losses[generator.random(20) < 0.05] += 50.0  # one run in twenty goes to ruin
+        low, high = over_seeds(losses, seed=repeat, resamples=500).interval
+        hits += low <= 2.0 + 0.02 <= high  # ruin moves the middle half by a little
+    assert 0.88 <= hits / repeats <= 0.99
+
+
+def test_few_seeds_or_equal_ones_have_no_interval_or_none_of_width() -> None:
+    assert over_seeds(np.array([1.0, 2.0, 3.0])).interval is None
+    assert over_seeds(np.full(10, 3.0)).interval == (3.0, 3.0)
+    # the middle half never changes, so there is no acceleration: percentiles instead
+    low, high = over_seeds(np.array([0.0, *np.ones(9)])).interval
+    assert 0.0 <= low <= high == 1.0
+
+
+def test_the_paired_difference_is_one_of_interquartile_means() -> None:
+    generator = np.random.default_rng(4)
+    good = 1.0 + 0.01 * generator.standard_normal((10, 6))
+    worse = 1.2 * good
+    worse[0] *= 1000  # one ruined run is no news about the typical one
+    found = paired_difference(good, worse)
+    assert found.value == pytest.approx(0.2, abs=0.01)
+    assert found.interval[0] > 0.1

@@ -1,0 +1,76 @@
+"""Gradients against none: what is said, and where differentiable physics lost."""
+
+import numpy as np
+
+from dpcontrol.comparison import finding
+from dpcontrol.comparison.decisions import NETWORK
+from dpcontrol.comparison.finding import verdict
+from dpcontrol.comparison.records import Results, Run
+from dpcontrol.comparison.summary import summarise
+from made_runs import made, results
+
+HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
+
+
+def said(*runs: Run, laws: tuple[str, ...] = ()) -> str:
+    found = results(*runs, laws=laws)
+    return str(finding.finding(found, summarise(found)))
+
+
+def test_a_win_without_gradients_is_said_plainly_in_the_headline_and_in_a_sentence() -> None:
+    words = said(made("lbfgs", 2 * HARD, family="gradients"), made("cmaes", HARD))
+    assert words.startswith("cmaes is best, without gradients: ")
+    assert "Differentiable physics lost: cmaes, the best strategy without gradients, is ahead" in words
+    assert "lbfgs has 100 % more loss" in words
+    assert "ahead of all with them in 40 of 40 scenes" in words
+
+
+def test_a_win_with_gradients_says_by_how_much_and_on_which_scenes_it_was_none() -> None:
+    losses = 2 * HARD
+    losses[:3] = 0.5 * HARD[:3]
+    words = said(made("lbfgs", HARD, family="gradients"), made("cmaes", losses))
+    assert words.startswith("lbfgs is best: ")
+    assert "Gradients through the simulator won" in words
+    assert "ahead of all with them in 3 of 40 scenes" in words
+
+
+def test_a_tie_is_no_win() -> None:
+    noise = 1 + 0.001 * np.random.default_rng(1).standard_normal(40)
+    words = said(made("lbfgs", HARD, family="gradients"), made("cmaes", HARD * noise))
+    assert "Gradients made no difference that can be told" in words and "lost" not in words
+
+
+def test_learned_controllers_are_compared_among_themselves_and_with_the_bar() -> None:
+    runs = [
+        made("lbfgs", HARD, family="gradients"),
+        made("policy", 6 * HARD, family="gradients", decision=NETWORK),
+        made("ppo", 4 * HARD, decision=NETWORK),
+        made("baseline: amble", 3 * HARD, family="law"),
+    ]
+    words = said(*runs, laws=("baseline: amble",))
+    assert "Gradients through the simulator won: the best strategy with them is lbfgs" in words
+    assert "Differentiable physics lost: ppo, the best learned controller without gradients" in words
+    assert "Both are behind the simple law amble." in words
+
+
+def test_a_family_that_failed_does_not_compete() -> None:
+    broken = made("cmaes", None, status="failed")
+    words = said(made("lbfgs", HARD, family="gradients"), broken)
+    assert "gradients" not in words.split("failed")[0].lower().replace("lbfgs", "")
+
+
+def test_over_budgets_it_is_said_who_won_under_which() -> None:
+    quick = results(made("lbfgs", 2 * HARD, family="gradients"), made("cmaes", HARD), budget=100)
+    long = results(made("lbfgs", HARD, family="gradients"), made("cmaes", 2 * HARD), budget=9000)
+
+    def told(*rounds: Results) -> str:
+        return str(verdict([(each, summarise(each)) for each in rounds]))
+
+    words = told(quick, long)
+    assert words.startswith(
+        "Who is best depends on the budget: with 100 simulated steps: cmaes; with 9,000 simulated steps: lbfgs"
+    )
+    assert "Differentiable physics lost over all strategies with 100 simulated steps." in words
+    assert told(long, long).startswith("lbfgs is best under both budgets")
+    assert "lost under none of the budgets" in told(long, long)
+    assert told(quick) == str(finding.finding(quick, summarise(quick)))
