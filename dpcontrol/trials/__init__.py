@@ -1,8 +1,8 @@
 """Controllers on trial: sensor noise, late commands, pushes, another plant, other scenes."""
 
 from dpcontrol.trials.elsewhere import Mismatch, Shifted
-from dpcontrol.trials.robustness import robustness
 from dpcontrol.trials.table import Robustness, Row
+from dpcontrol.trials.trying import robustness
 from dpcontrol.trials.worlds import (
     ActuatorDelay,
     Disturbance,
