@@ -1,0 +1,39 @@
+"""The scenes that a controller is trained on, and those that it is validated on."""
+
+from __future__ import annotations
+
+import torch
+
+from dpcontrol.meter import Meter
+from dpcontrol.problem import Scenarios, View
+
+
+class Scenes:
+    """Fresh scenes for every iteration, and some for validation, drawn once from ``seed``.
+
+    The problem's own scenes are never trained on where there is a distribution to draw from. Without one they are all
+    there is, and :attr:`remark` says so.
+    """
+
+    def __init__(self, meter: Meter, seed: int, validation: int) -> None:
+        scenarios = meter.problem.scenarios
+        self._own, self._drawn = scenarios, View.DISTRIBUTION in meter.problem.offers
+        self.validation = scenarios
+        if self._drawn:
+            self.validation = scenarios.draw(torch.Generator().manual_seed(seed), validation)
+
+    def batch(self, generator: torch.Generator, size: int) -> Scenarios:
+        """``size`` scenes to train on (all there are, where there are no more)."""
+        own = self._own
+        if self._drawn:
+            return own.draw(generator, size)
+        if own.count <= size:
+            return own
+        return Scenarios(
+            own.take(torch.randperm(own.count, generator=generator)[:size]), own.sampler, own.shared
+        )
+
+    @property
+    def remark(self) -> str:
+        """What a status shall say about the scenes; empty where some were held out."""
+        return "" if self._drawn else "; trained and validated on the very scenarios that it is judged on"
