@@ -20,7 +20,7 @@ def made(
     family: str = "no gradients",
     tuned: dict[str, Any] | None = None,
 ) -> Run:
-    """A run of one label. ``course`` are pairs of simulated steps and mean loss; seconds are a thousandth of the steps."""
+    """A run. ``course`` are pairs of simulated steps and mean loss; seconds are a thousandth of the steps."""
     said = {"family": family, "tuned": tuned}
     empty = without_solution(label, seed, "p", status, "it ended.", said=said)
     if losses is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcontrol import store
-from dpcontrol.comparison import figures, finding, posteriors, pricing, summary
+from dpcontrol.comparison import figures, finding, overview, posteriors, pricing, summary
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.report import write_report
 from dpcontrol.results import UsageError
@@ -62,6 +62,14 @@ class Comparison:
     def summaries(self) -> list[summary.Summary]:
         """One line for each strategy, best first, with intervals; under the first budget."""
         return summary.summarise(self.results)
+
+    def overview(self) -> list[dict[str, Any]]:
+        """The tables as plain values: one dict for each strategy under each budget, best first."""
+        return [
+            {"budget": dict(each.results.limits), **row}
+            for each in self.rounds
+            for row in overview.overview(each.results, each.summaries())
+        ]
 
     def finding(self) -> finding.Finding:
         """Who won, in words; of several budgets who won under which."""

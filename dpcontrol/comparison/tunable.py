@@ -77,9 +77,27 @@ TUNABLE: Mapping[str, Space] = {
     "newton_krylov": {"radius": Range(0.1, 10.0), "inner": Choice(("trust-ncg", "trust-krylov"))},
     "gauss_newton": {"radius": Range(0.1, 100.0)},
     "policy": {
-        "learning_rate": Range(3e-4, 1e-2),
+        "learning_rate": Range(1e-3, 3e-2),
         "batch": Choice((16, 32, 64, 128)),
         "clip": Range(1.0, 10.0),
+    },
+    "shac": {
+        "learning_rate": Range(3e-4, 1e-2),
+        "batch": Choice((16, 32, 64, 128)),
+        "window": Choice((4, 8, 16, 32)),
+    },
+    "planner": {"scheme": Choice(("staggered", "refined")), "padding": Choice(("zeros", "replicate"))},
+    "evolved_policy": {
+        "learning_rate": Range(3e-3, 0.1),
+        "sigma": Range(0.01, 0.2),
+        "population": Choice((16, 32, 64)),
+        "batch": Choice((8, 16, 32)),
+    },
+    "mpc": {"iterations": Range(3, 50, whole=True), "hold": Choice((1, 2, 4))},
+    "mppi": {
+        "temperature": Range(0.01, 1.0),
+        "sigma": Range(0.1, 2.0),
+        "smoothing": Choice((0.0, 0.5, 0.8, 0.95)),
     },
     "ppo": {
         "learning_rate": Range(5e-5, 3e-3),

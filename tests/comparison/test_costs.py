@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_runs import made, results
 from torch import nn
 
 from dpcontrol.comparison import costs, pricing
@@ -16,7 +17,6 @@ from dpcontrol.problem import ControlSequence, Policy, Problem, control_problem,
 from dpcontrol.solving import solve
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.minimising.first_order import Adjoint
-from made_runs import made, results
 
 # -- to get there ----------------------------------------------------------------------------------------------------
 

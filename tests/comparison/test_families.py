@@ -1,13 +1,13 @@
 """Gradients against none: what is said, and where differentiable physics lost."""
 
 import numpy as np
+from made_runs import made, results
 
 from dpcontrol.comparison import finding
 from dpcontrol.comparison.decisions import NETWORK
 from dpcontrol.comparison.finding import verdict
 from dpcontrol.comparison.records import Results, Run
 from dpcontrol.comparison.summary import summarise
-from made_runs import made, results
 
 HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
 
