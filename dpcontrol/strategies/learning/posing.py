@@ -42,11 +42,11 @@ class Learner(Strategy):
 
     @abc.abstractmethod
     def controller(self, problem: Problem) -> nn.Module:
-        """A controller for an open-loop problem that offers :attr:`View.ACTING`; its weights fix their layout."""
+        """A controller for an open-loop problem that offers what the strategy needs; its weights fix their layout."""
 
     def pose(self, problem: Problem) -> Problem:
         """The same problem, with the weights of a controller sought; one that seeks them already stays as it is."""
-        if View.ACTING not in problem.offers or isinstance(problem.unknown.slots[0], Policy):
+        if not self.needs <= problem.offers or isinstance(problem.unknown.slots[0], Policy):
             return problem
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -109,12 +109,26 @@ class NetworkLearner(Learner):
         return tree.ravel({"policy": {name: drawn[name].to(leaf) for name, leaf in like.items()}})[None]
 
     def _body(self, inputs: int, outputs: int) -> nn.Module:
-        if self.network is None:
-            return MLP(inputs, outputs, width=self.width, depth=self.depth)
-        made = self.network(inputs, outputs)
+        assert not isinstance(self.network, nn.Module)
+        return body_of(type(self).__name__, self.network, self.width, self.depth)(inputs, outputs)
+
+
+def body_of(who: str, network: Body | None, width: int, depth: int) -> Body:
+    """The maker of a controller's inner network: of an MLP, or the user's own.
+
+    Raises:
+        UsageError: when it is called, if what the user's function makes is no module.
+    """
+
+    def make(inputs: int, outputs: int) -> nn.Module:
+        if network is None:
+            return MLP(inputs, outputs, width=width, depth=depth)
+        made = network(inputs, outputs)
         if not isinstance(made, nn.Module):
             raise UsageError(
-                f"{type(self).__name__}(network=...) made a {type(made).__name__}; a function (inputs, outputs) must "
-                "return an nn.Module."
+                f"{who}(network=...) made a {type(made).__name__}; a function (inputs, outputs) must return an "
+                "nn.Module."
             )
         return made
+
+    return make
