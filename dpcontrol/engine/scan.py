@@ -34,6 +34,7 @@ def scan(
     *,
     constants: Tree = None,
     gradient: GradientMode | None = None,
+    cut: Callable[[Tree], Tree] = tree.detach,
 ) -> tuple[Tree, Tree]:
     """Run ``carry, output = body(carry, inputs[k], constants, k)`` for ``k = 0 .. length - 1``.
 
@@ -44,6 +45,7 @@ def scan(
         length: number of steps, zero allowed.
         constants: a tree that every step sees.
         gradient: how the loop is differentiated; ``None`` is :class:`~dpcontrol.engine.gradients.Full`.
+        cut: how a biased mode holds a carry constant: all of it, or all but what only sums up what was found before.
 
     Returns:
         The last carry, and the outputs stacked along a new leading axis (``None`` if the body returned ``None`` or
@@ -59,7 +61,7 @@ def scan(
     head = length - mode.swept(length) if isinstance(mode, Tail) else 0
     for k, row in enumerate(rows):
         if k and (k == head or k % _window(mode, length) == 0):
-            carry = tree.detach(carry)
+            carry = cut(carry)
         with torch.no_grad() if k < head else nullcontext():
             carry, output = body(carry, row, constants, k)
         outputs.append(output)

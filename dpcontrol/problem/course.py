@@ -107,9 +107,14 @@ def open_course(
     return course, Position(state, memories, first)
 
 
-def step(course: Course, position: Position, control: Tree, noise: Tree) -> tuple[Position, Tensor | None]:
-    """One step under a control: the next position, and the stage cost ``(scenarios,)`` at the present one."""
-    moment = course.moment(position.state, control, position.k)
+def step(
+    course: Course, position: Position, control: Tree, noise: Tree, *, live: Tree = None
+) -> tuple[Position, Tensor | None]:
+    """One step under a control: the next position, and the stage cost ``(scenarios,)`` at the present one.
+
+    ``live`` is the same state with a history that the cost is differentiated through and the step is not.
+    """
+    moment = course.moment(position.state if live is None else live, control, position.k)
     memories, cost = folds.advance(course.objective, position.memories, moment, course.frame)
     return Position(course.after(position, control, noise), memories, position.k + 1), cost
 

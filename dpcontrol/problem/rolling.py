@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -124,7 +124,8 @@ def open_loop(
     def body(carry: Tree, row: Tree, constants: Tree, k: int) -> tuple[Tree, Tree]:
         state, memories, loss, *held = carry
         control, disturbance, nudge = row if row is not None else (None, None, None)
-        state = _moved(state, nudge)
+        live, state = state if isinstance(state, Cut) else (state, state)
+        live, state = _moved(live, nudge), _moved(state, nudge)
         k = first + k
         here = course.with_constants(constants)
         if held:
@@ -134,9 +135,9 @@ def open_loop(
         rows = None
         if residuals:
             rows = folds.residual_rows(
-                course.objective, here.moment(state, control, k), here.frame, last=False
+                course.objective, here.moment(live, control, k), here.frame, last=False
             )
-        after, cost = courses.step(here, Position(state, memories, k), control, disturbance)
+        after, cost = courses.step(here, Position(state, memories, k), control, disturbance, live=live)
         loss = loss if cost is None else loss + cost
         return (after.state, after.memories, loss, *held), ((after.state, control) if keep else None, rows)
 
@@ -163,7 +164,7 @@ def free_steps(course: Course, loop: Loop, mode: GradientMode, *, keep: bool, re
     if found is not None:
         return found
     carry, kept = scan(
-        loop.body, loop.carry, loop.inputs, loop.steps, constants=loop.constants, gradient=mode
+        loop.body, loop.carry, loop.inputs, loop.steps, constants=loop.constants, gradient=mode, cut=_held
     )
     path, stage_rows = kept if kept is not None else (None, None)
     rows = [row.transpose(0, 1).reshape(len(carry[2]), -1) for row in stage_rows or []]
@@ -223,6 +224,23 @@ def roll(
         when = times(loop.first + problem.horizon, course.simulator.dt, like=start)[loop.first :]
         trajectory = Trajectory(whole, acted, when)
     return Rolled(loss, trajectory, torch.cat(rows, 1) if rows else None)
+
+
+class Cut(NamedTuple):
+    """A state where a biased gradient stops: what it cost still looks back (``live``), what follows from it does not."""
+
+    live: Tree
+    held: Tree
+
+
+def _held(carry: Tree) -> Tree:
+    """The carry with its state held constant, and a controller's memory.
+
+    What the steps before cost keeps its gradient, and so does the cost of this state, which they have led to: else a
+    truncated gradient would be that of the last window alone.
+    """
+    state, memories, loss, *held = carry
+    return (Cut(state, tree.detach(state)), memories, loss, *tree.detach(held))
 
 
 def _moved(state: Tree, nudge: Tree) -> Tree:
