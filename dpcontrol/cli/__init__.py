@@ -1,4 +1,4 @@
-"""``dpcontrol list | solve | compare | tune | calibrate | check | resume | report``."""
+"""``dpcontrol list | solve | compare | tune | calibrate | check | trial | resume | report``."""
 
 from __future__ import annotations
 

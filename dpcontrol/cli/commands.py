@@ -11,6 +11,7 @@ from typing import Any
 
 from dpcontrol.cli.display import FAILED, INTERRUPTED, show, show_calibration, show_comparison, strict
 from dpcontrol.cli.options import budget, budgets, fields, folder_for, literal
+from dpcontrol.cli.trial import try_folders
 from dpcontrol.results import UsageError
 
 
@@ -279,6 +280,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "tune": tune_strategy,
     "calibrate": calibrate_problem,
     "check": check_problem,
+    "trial": try_folders,
     "resume": resume_run,
     "report": make_report,
 }

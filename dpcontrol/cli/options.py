@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dpcontrol.cli import trial
 from dpcontrol.results import UsageError
 
 
@@ -118,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     checking.add_argument("--json", action="store_true", help="print the result as JSON")
     checking.add_argument("--quiet", action="store_true", help="print nothing; the exit code is the verdict")
     checking.set_defaults(command="check")
+
+    trial.add_options(commands)
 
     resuming = commands.add_parser("resume", help="go on with an interrupted run, comparison or calibration")
     resuming.add_argument("folder", help="the folder that it wrote")
