@@ -227,7 +227,7 @@ def roll(
 
 
 class Cut(NamedTuple):
-    """A state where a biased gradient stops: what it cost still looks back (``live``), what follows from it does not."""
+    """A state where a biased gradient stops: its own cost still looks back (``live``), what follows does not."""
 
     live: Tree
     held: Tree

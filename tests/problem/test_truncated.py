@@ -5,7 +5,6 @@ import torch
 
 import dpcontrol as dp
 from dpcontrol.engine import StopGradient, TruncatedBPTT
-from dpcontrol.problem import Policy
 
 F64 = torch.float64
 A, N = 0.9, 5
