@@ -6,9 +6,12 @@ All are smooth (SiLU), so that what is trained through a simulator has a gradien
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Padding = Literal["zeros", "circular", "replicate", "reflect"]
 
 
 class MLP(nn.Module):
@@ -45,8 +48,10 @@ class ConvNet(nn.Module):
     1, so that with kernels of five cells a depth of 3 sees 30 cells to each side.
 
     Args:
-        dimensions: of the grid, 1 or 2.
-        padding: what lies outside: ``"zeros"``, ``"circular"`` (periodic), ``"replicate"`` or ``"reflect"``.
+        dimensions: of the grid, 1 to 3.
+        padding: what lies outside: ``"zeros"``, ``"circular"`` (periodic), ``"replicate"`` or ``"reflect"``; or one of
+            these for each axis of the grid.
+        growth: factor between the dilations of two blocks; 1 for plain residual blocks.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class ConvNet(nn.Module):
         width: int = 32,
         depth: int = 3,
         kernel: int = 5,
-        padding: str = "zeros",
+        padding: Padding = "zeros",
         gain: float = 0.1,
     ) -> None:
         super().__init__()
@@ -90,3 +95,112 @@ class ConvNet(nn.Module):
             x = x + block(x)
         found: Tensor = self.last(nn.functional.silu(x))
         return found
+
+
+class UNet(nn.Module):
+    """A U-Net on a grid: ``(batch, inputs, *grid)`` to ``(batch, outputs, *grid)``, the grid unchanged.
+
+    ``levels`` times the grid is halved (means of two cells along each axis), with twice the channels on each coarser
+    one; on the way back the finer grid's channels are put beside the coarse values, which are repeated. Each level has
+    two convolutions on either way. It sees far at little cost, and commutes with shifts of ``2**levels`` cells only. A
+    grid with odd numbers of cells loses its last cells on the coarser levels and has them again behind.
+
+    Args:
+        dimensions: of the grid, 1 to 3.
+        width: channels on the finest grid.
+        levels: how often the grid is halved.
+        padding: as for :class:`ConvNet`.
+        gain: the last layer starts so many times as large as torch would have it.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        dimensions: int = 1,
+        width: int = 16,
+        levels: int = 2,
+        kernel: int = 3,
+        padding: Padding = "zeros",
+        gain: float = 0.1,
+    ) -> None:
+        super().__init__()
+        convolution = partial(_convolution, dimensions, padding)
+
+        def pair(before: int, after: int) -> nn.Module:
+            return nn.Sequential(
+                convolution(before, after, kernel), nn.SiLU(), convolution(after, after, kernel), nn.SiLU()
+            )
+
+        widths = [width * 2**level for level in range(levels + 1)]
+        self.down = nn.ModuleList(
+            pair(before, after) for before, after in itertools.pairwise([inputs, *widths])
+        )
+        self.up = nn.ModuleList(
+            pair(coarse + fine, fine) for fine, coarse in reversed(list(itertools.pairwise(widths)))
+        )
+        self.halve = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[dimensions - 1](2)
+        self.last = convolution(width, outputs, 1)
+        _quieten(self.last, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        kept = []
+        for index, block in enumerate(self.down):
+            x = block(self.halve(x) if index else x)
+            kept.append(x)
+        kept.pop()
+        for block in self.up:
+            fine = kept.pop()
+            x = block(torch.cat([fine, nn.functional.interpolate(x, size=fine.shape[2:])], 1))
+        found: Tensor = self.last(x)
+        return found
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(value.numel() for value in network.parameters())
+
+
+class Pad(nn.Module):
+    """Cells around a grid, for each axis as many and of the kind that it asks for.
+
+    Args:
+        padding: for each axis ``"zeros"``, ``"circular"``, ``"replicate"`` or ``"reflect"``.
+        reach: cells on either side.
+    """
+
+    def __init__(self, padding: tuple[str, ...], reach: int) -> None:
+        super().__init__()
+        self.padding, self.reach = padding, reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From ``(batch, channels, *grid)`` to a larger grid."""
+        axes = len(self.padding)
+        for axis, kind in enumerate(self.padding):
+            around = [0] * (2 * axes)
+            # torch counts axes from the last one
+            around[2 * (axes - 1 - axis) : 2 * (axes - axis)] = [self.reach, self.reach]
+            x = nn.functional.pad(x, around, "constant" if kind == "zeros" else kind)
+        return x
+
+
+def _convolution(
+    dimensions: int, padding: Padding, before: int, after: int, size: int, dilation: int = 1
+) -> nn.Module:
+    """A convolution that keeps the grid."""
+    made = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    reach = dilation * (size // 2)
+    if isinstance(padding, str):
+        return made(before, after, size, padding=reach, dilation=dilation, padding_mode=padding)
+    if len(padding) != dimensions:
+        raise ValueError(f"padding has one entry for each of the {dimensions} axes; found {padding!r}")
+    return nn.Sequential(Pad(tuple(padding), reach), made(before, after, size, dilation=dilation))
+
+
+def _quieten(last: nn.Module, gain: float) -> None:
+    """Let an untrained network say little."""
+    with torch.no_grad():
+        for name, value in last.named_parameters():
+            value.mul_(gain if name.endswith("weight") else 0.0)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.packed import Layout, sizes
 from dpcontrol.problem.slots import ControlSequence, MemoryNetwork
 from dpcontrol.problem.terms import target_state
 from dpcontrol.results import UsageError
@@ -56,44 +57,6 @@ def enclosing(k: int, horizon: int) -> list[Span]:
         first, last = (first, centre) if k < centre else (centre, last)
         found.append((first, last))
     return found
-
-
-@dataclass(frozen=True)
-class Layout:
-    """States as what networks work on: flat, ``(scenarios, numbers)``, or as fields, ``(scenarios, channels, *grid)``.
-
-    Numbers are divided by the typical size of their leaf. Complex ones are pairs of real ones.
-
-    Args:
-        scales: typical sizes of the leaves of a state.
-        fields: whether leaves are values on one grid, a channel each.
-    """
-
-    scales: tuple[float, ...]
-    fields: bool
-
-    def pack(self, state: Tree) -> Tensor:
-        """The state of every scenario as one tensor."""
-        scaled = [leaf / scale for leaf, scale in zip(tree.leaves(state), self.scales, strict=True)]
-        if self.fields:
-            return torch.stack(scaled, 1)
-        real = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in scaled]
-        return torch.cat([leaf.reshape(len(leaf), -1) for leaf in real], 1)
-
-    def unpack(self, packed: Tensor, like: Tree) -> Tree:
-        """The inverse of :meth:`pack`, for states shaped like ``like``."""
-        leaves, build = tree.split_tensors(like)
-        if self.fields:
-            return build([row * scale for row, scale in zip(packed.unbind(1), self.scales, strict=True)])
-        numbers = [leaf[0].numel() * (2 if leaf.is_complex() else 1) for leaf in leaves]
-        found = []
-        for part, leaf, scale in zip(packed.split(numbers, 1), leaves, self.scales, strict=True):
-            shape = (len(packed), *leaf.shape[1:])
-            if leaf.is_complex():
-                found.append(torch.view_as_complex(part.reshape(*shape, 2).contiguous()) * scale)
-            else:
-                found.append(part.reshape(shape) * scale)
-        return build(found)
 
 
 @dataclass(frozen=True)
@@ -264,9 +227,9 @@ def planned_controller(
     data = problem.scenarios.data
     end, start = data[target], data["initial_state"]
     both = [end, start] if tree.same_structure(end, start) else [end]
-    layout = Layout(tuple(map(max, *(_sizes(state) for state in both), _sizes(end))), fields)
+    layout = Layout(tuple(map(max, *(sizes(state) for state in both), sizes(end))), fields)
     own = [name for name in problem.simulator.parameters if name in data]
-    varying = {name: _sizes(data[name]) for name in own if name not in problem.scenarios.shared}
+    varying = {name: sizes(data[name]) for name in own if name not in problem.scenarios.shared}
     dt = problem.simulator.dt
     task = Task(target, varying, layout, problem.horizon, problem.first, dt, control)
     channels, acted = _channels(problem, task, end) if fields else _counts(task, end)
@@ -276,8 +239,14 @@ def planned_controller(
     inputs = 2 * packed.shape[1] + 1 + (0 if numbers is None else numbers.shape[1])
     count = 0 if scheme == "chain" else 1 if shared else levels(problem.horizon)
     made = [body(inputs, acted), *(body(inputs, channels) for _ in range(count))]
-    nets = [network.to(packed.dtype) for network in made]
-    return PlannedController(task, scheme, nets[0], nets[1:])
+    for network in made:
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"the function that makes a planner's networks, (inputs, outputs) -> nn.Module, made a "
+                f"{type(network).__name__}: return a module."
+            )
+        network.to(packed.dtype)
+    return PlannedController(task, scheme, made[0], made[1:])
 
 
 def control_of(problem: Problem) -> ControlSequence:
@@ -310,8 +279,3 @@ def _channels(problem: Problem, task: Task, state: Tree) -> tuple[int, int]:
             f"{problem.name} has the state {tree.describe(state)} and a control {acted}: use network='mlp'."
         )
     return len(leaves), math.prod(acted[: len(acted) - len(grid)])
-
-
-def _sizes(value: Tree) -> tuple[float, ...]:
-    sizes = [float(leaf.detach().abs().double().square().mean().sqrt()) for leaf in tree.leaves(value)]
-    return tuple(size if size > 0 else 1.0 for size in sizes)

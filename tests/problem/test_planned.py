@@ -23,7 +23,8 @@ from dpcontrol.problem import (
     reach,
 )
 from dpcontrol.problem.acting import from_value, play
-from dpcontrol.problem.planned import Layout, enclosing, levels, middle, planned_controller
+from dpcontrol.problem.packed import Layout
+from dpcontrol.problem.planned import enclosing, levels, middle, planned_controller
 from dpcontrol.results import UsageError
 
 F64 = torch.float64

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpcontrol import tree
 from dpcontrol.meter import Meter
-from dpcontrol.nets import MLP, ConvNet
-from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.nets import MLP, ConvNet, Padding
+from dpcontrol.problem import Policy, Problem, View
 from dpcontrol.problem.planned import SCHEMES, PlannedController, planned_controller
 from dpcontrol.problem.terms import target_state
 from dpcontrol.results import Status, UsageError
-from dpcontrol.run import Outcome, Strategy
+from dpcontrol.run import Outcome
 from dpcontrol.strategies.checks import one_of, whole
 from dpcontrol.strategies.learning.planned.pretraining import Pretraining
 from dpcontrol.strategies.learning.policy import LearnedPolicy
-
-Body = Callable[[int, int], nn.Module]
-PADDINGS = ("zeros", "circular", "replicate", "reflect")
+from dpcontrol.strategies.learning.posing import Body, Learner
 
 
 @dataclass(frozen=True)
-class PlannedPolicy(Strategy):
+class PlannedPolicy(Learner):
     r"""Train an observation predictor (OP) and a control-force estimator (CFE) through the simulator.
 
     The OP predicts the state in the middle of a span of steps from the states at its ends, and so, span by span, a
@@ -62,7 +60,7 @@ class PlannedPolicy(Strategy):
     network: str | Body = "mlp"
     width: int = 128
     depth: int = 2
-    padding: str = "zeros"
+    padding: Padding = "zeros"
     shared: bool = True
     pretraining: int = 0
     training: LearnedPolicy = field(default_factory=LearnedPolicy)
@@ -70,7 +68,7 @@ class PlannedPolicy(Strategy):
     def __post_init__(self) -> None:
         whole("PlannedPolicy", width=self.width, depth=self.depth)
         one_of("PlannedPolicy", SCHEMES, scheme=self.scheme)
-        one_of("PlannedPolicy", PADDINGS, padding=self.padding)
+        one_of("PlannedPolicy", get_args(Padding), padding=self.padding)
         if self.network not in ("mlp", "conv") and not callable(self.network):
             raise UsageError(
                 "PlannedPolicy(network=...) must be 'mlp', 'conv' or a function (inputs, outputs) -> nn.Module; found "
@@ -87,28 +85,8 @@ class PlannedPolicy(Strategy):
     def needs(self) -> frozenset[View]:
         return self.training.needs | {View.TARGET}
 
-    @property
-    def honours(self) -> frozenset[Demand]:
-        return self.training.honours
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
     def load(self) -> None:
         self.training.load()
-
-    def pose(self, problem: Problem) -> Problem:
-        """The same problem, with the weights of a planning controller sought."""
-        if not {View.ACTING, View.TARGET} <= problem.offers or isinstance(problem.unknown.slots[0], Policy):
-            return problem
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return problem.with_unknown(Policy(self.controller(problem)))
 
     def controller(self, problem: Problem) -> PlannedController:
         """A fresh controller for an open-loop problem."""
