@@ -306,11 +306,11 @@ def silent(results: Results) -> list[str]:
 
 
 def _needed(runs: Sequence[Run]) -> str:
-    """What a first picture of the posterior would take: where a budget ended a run, it was spent on the way there."""
+    """What first draws would take: where a budget ended a run, it was spent on the way there."""
     spent = [run.record["counts"]["simulated_steps"] for run in runs if run.status == "budget spent"]
     if not spent:
         return ""
     return (
-        f" So {amount(max(spent))} simulated steps do not pay for its start and warm-up; try ten times as many "
-        f"({amount(ENOUGH * max(spent))}), or a shorter warm-up."
+        f" So {amount(max(spent))} simulated steps do not pay for what comes before its first draw: ten times as many "
+        f"({amount(ENOUGH * max(spent))}) may leave some, and a picture to rely on takes more."
     )
