@@ -6,6 +6,7 @@ All are smooth (SiLU), so that what is trained through a simulator has a gradien
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Literal
 
 import torch
@@ -63,30 +64,24 @@ class ConvNet(nn.Module):
         width: int = 32,
         depth: int = 3,
         kernel: int = 5,
-        padding: Padding = "zeros",
+        padding: Padding | tuple[Padding, ...] = "zeros",
         gain: float = 0.1,
+        growth: int = 2,
     ) -> None:
         super().__init__()
-        made = nn.Conv1d if dimensions == 1 else nn.Conv2d
-
-        def convolution(before: int, after: int, size: int, dilation: int = 1) -> nn.Module:
-            reach = dilation * (size // 2)
-            return made(before, after, size, padding=reach, dilation=dilation, padding_mode=padding)
-
+        convolution = partial(_convolution, dimensions, padding)
         self.lift = convolution(inputs, width, kernel)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(),
-                convolution(width, width, kernel, 2**level),
+                convolution(width, width, kernel, growth**level),
                 nn.SiLU(),
-                convolution(width, width, kernel, 2**level),
+                convolution(width, width, kernel, growth**level),
             )
             for level in range(depth)
         )
         self.last = convolution(width, outputs, 1)
-        with torch.no_grad():
-            for name, value in self.last.named_parameters():
-                value.mul_(gain if name == "weight" else 0.0)
+        _quieten(self.last, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -122,7 +117,7 @@ class UNet(nn.Module):
         width: int = 16,
         levels: int = 2,
         kernel: int = 3,
-        padding: Padding = "zeros",
+        padding: Padding | tuple[Padding, ...] = "zeros",
         gain: float = 0.1,
     ) -> None:
         super().__init__()
@@ -171,7 +166,7 @@ class Pad(nn.Module):
         reach: cells on either side.
     """
 
-    def __init__(self, padding: tuple[str, ...], reach: int) -> None:
+    def __init__(self, padding: tuple[Padding, ...], reach: int) -> None:
         super().__init__()
         self.padding, self.reach = padding, reach
 
@@ -187,7 +182,12 @@ class Pad(nn.Module):
 
 
 def _convolution(
-    dimensions: int, padding: Padding, before: int, after: int, size: int, dilation: int = 1
+    dimensions: int,
+    padding: Padding | tuple[Padding, ...] | tuple[Padding, ...],
+    before: int,
+    after: int,
+    size: int,
+    dilation: int = 1,
 ) -> nn.Module:
     """A convolution that keeps the grid."""
     made = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]

@@ -10,6 +10,7 @@ from dpcontrol.sim.burgers_plane import PlaneBurgers
 from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
+from dpcontrol.sim.channels import Channels, padding
 from dpcontrol.sim.compiled import Compiled
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.external import BlackBox, JaxFunction, PhiFlowStep
@@ -19,7 +20,7 @@ from dpcontrol.sim.gray_scott import GrayScott
 from dpcontrol.sim.grid import Grid
 from dpcontrol.sim.heat import AdvectionDiffusion
 from dpcontrol.sim.heat_walls import WalledHeat
-from dpcontrol.sim.hybrid import HybridSimulator
+from dpcontrol.sim.hybrid import HybridSimulator, Still
 from dpcontrol.sim.interpolate import interpolate
 from dpcontrol.sim.kuramoto_sivashinsky import KuramotoSivashinsky
 from dpcontrol.sim.linear import DiscreteLinear, LinearSystem
@@ -56,6 +57,7 @@ __all__ = [
     "BoundaryReactionDiffusion",
     "BoundaryTransport",
     "CartPole",
+    "Channels",
     "Compiled",
     "Disc",
     "DiscreteLinear",
@@ -90,6 +92,7 @@ __all__ = [
     "Smoke",
     "SpectralBurgers",
     "Steady",
+    "Still",
     "Stirring",
     "Substeps",
     "System",
@@ -107,6 +110,7 @@ __all__ = [
     "gradient",
     "interpolate",
     "laplacian",
+    "padding",
     "steady_diffusion",
     "velocity_fields",
 ]

@@ -5,6 +5,7 @@ one. A journal grows record by record: ``kill -9`` costs at most the record that
 """
 
 from dpcontrol.caching import cache_folder
+from dpcontrol.store.arrays import cached_rows
 from dpcontrol.store.cache import cached
 from dpcontrol.store.files import read_json, write_json
 from dpcontrol.store.journal import Journal, Record, checksum
@@ -15,6 +16,7 @@ __all__ = [
     "Record",
     "cache_folder",
     "cached",
+    "cached_rows",
     "checksum",
     "load",
     "read_json",
