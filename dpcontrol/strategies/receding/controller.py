@@ -22,7 +22,7 @@ from dpcontrol.results import Counts
 from dpcontrol.run import Strategy, run
 from dpcontrol.tree import Tree
 
-ENDINGS = ("budget spent", "interrupted", "stopped")
+ENDINGS = ("interrupted", "stopped")
 BAD = ("diverged", "failed")
 NOTHING = Counts()
 
@@ -95,7 +95,8 @@ class Memory:
         played: the control of the step before, ``(scenarios, *shape)``.
         remembered: what the objective's terms remember, as tensors; ``None`` where they remember nothing.
         estimate: the estimator's memory.
-        decisions, bad: how many there were, and how many of them never saw a finite loss.
+        decisions, bad, idle: how many there were, how many of them never saw a finite loss, and how many could not pay
+            for a single evaluation.
         counts: what all of it has cost.
         ended: why planning ended before the episode (a kind of status): the plan is played on without looking.
     """
@@ -109,6 +110,7 @@ class Memory:
     estimate: Any = None
     decisions: int = 0
     bad: int = 0
+    idle: int = 0
     counts: Counts = NOTHING
     ended: str | None = None
 
@@ -152,15 +154,15 @@ class RecedingHorizon:
         purse: Callable[[Counts], Budget | None] = lambda spent: Budget(),
         watch: Callable[[Progress], Any] | None = None,
     ) -> tuple[Tensor, Memory]:
-        """One step. ``purse`` says what a decision may cost after what was spent in this step, ``None`` for nothing."""
+        """One step. ``purse`` says what a decision may cost after what was spent in this step; ``None`` skips it."""
         before = memory.counts
-        budget = purse(Counts()) if memory.ended is None else None
-        state, memory = self._estimated(memory, state, scenario, budget)
+        if self.estimator is not None and memory.ended is None:
+            state, memory = self._estimated(memory, state, scenario, purse(NOTHING))
         begun = self._remembered(memory, state, scenario)
         if memory.due == 0 and memory.ended is None:
             budget = purse(_difference(memory.counts, before))
             if budget is None:
-                memory = replace(memory, ended="budget spent")
+                memory = replace(memory, decisions=memory.decisions + 1, idle=memory.idle + 1)
             else:
                 memory = self._decided(memory, state, begun, scenario, budget, watch)
         plan = self._long_enough(memory.plan, scenario, 1)
@@ -199,6 +201,7 @@ class RecedingHorizon:
             due=self.rule.hold,
             decisions=memory.decisions + 1,
             bad=memory.bad + (kind in BAD),
+            idle=memory.idle + (not found.history["loss"]),
             counts=memory.counts + found.counts,
             ended=kind if kind in ENDINGS else None,
         )
@@ -257,8 +260,9 @@ class RecedingHorizon:
     def _estimated(
         self, memory: Memory, state: Tree, scenario: Mapping[str, Tree], budget: Budget | None
     ) -> tuple[Tree, Memory]:
-        if self.estimator is None or budget is None:
-            return state, memory
+        assert self.estimator is not None
+        if budget is None:  # nothing more will be seen
+            return state, replace(memory, ended="budget spent")
         seen = state if self.problem.observation is None else self.problem.observation(state)
         glance = Glance(seen, memory.played, memory.k, self._known(scenario), budget)
         with torch.enable_grad():

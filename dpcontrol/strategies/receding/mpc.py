@@ -68,8 +68,11 @@ class MPC(Strategy):
 
     Where the problem has an ``observation``, only that is seen, and the model's state is estimated (see ``estimator``).
 
-    Plans are charged to the run's budget, as are the plant's steps. When the budget is spent under way, the rest of the
-    last plan is played without looking (its last control repeated), and the status says from which step on.
+    Plans are charged to the run's budget, as are the plant's steps. A decision may cost its share of what is left: all
+    have one in proportion to their windows, the first ten times as much, and what one leaves over goes to those behind
+    it. So the budget lasts to the end of the episode; where it is so small that a decision cannot pay for a single
+    evaluation, the plan before is kept, its last control repeated, and the status says how often. A run that is
+    interrupted plays the rest of its last plan without looking.
 
     ``MPC(...).controller(problem)`` is the same as a controller, for :func:`dpcontrol.problem.play` and for trials.
 
@@ -77,8 +80,9 @@ class MPC(Strategy):
         inner: an open-loop strategy, or its name: lbfgs, adjoint, newton_krylov, gauss_newton, cmaes, cem, mppi.
         horizon: steps of a window; ``None`` for all that are left.
         hold: steps played for each decision.
-        iterations: of the inner strategy in each decision (ten times as many in the first); ``None`` leaves those that
-            it sets itself, and is 20 where it sets none.
+        iterations: of the inner strategy in each decision at most (ten times as many in the first); ``None`` leaves
+            those that it sets itself; where it sets none either, it goes on until its share of the budget is spent, and
+            up to 20 without a budget.
         narrow: what a sampling strategy's ``sigma`` is multiplied by in all decisions but the first, which have a plan
             to start from.
         terminal: see above.
@@ -146,14 +150,20 @@ class MPC(Strategy):
         return self.planner.stochastic
 
     @property
+    def replans(self) -> bool:
+        return True
+
+    @property
     def stores_state(self) -> bool:
         return True
 
     def load(self) -> None:
         self.planner.load()
 
-    def controller(self, problem: Problem) -> RecedingHorizon:
+    def controller(self, problem: Problem, *, limited: bool = False) -> RecedingHorizon:
         """The controller that this strategy plays: ``play(problem, MPC(horizon=20).controller(problem))``.
+
+        ``limited`` says that each decision is given a budget of its own, which ends it.
 
         Raises:
             UsageError: if the problem does not seek one control for each scenario, or the inner strategy seeks
@@ -163,16 +173,16 @@ class MPC(Strategy):
         estimator = self.estimator
         if isinstance(estimator, str):
             estimator = None if problem.observation is None else MovingHorizon()
-        return RecedingHorizon(problem, self._rule(), estimator)
+        return RecedingHorizon(problem, self._rule(limited), estimator)
 
-    def _rule(self) -> Rule:
+    def _rule(self, limited: bool) -> Rule:
         inner = self.planner
         names = {entry.name for entry in dataclasses.fields(inner)}  # type: ignore[arg-type]
         later: dict[str, Any] = {}
         if "iterations" in names:
             own = getattr(inner, "iterations")  # noqa: B009
-            count = self.iterations or own or ITERATIONS
-            inner = replace(inner, iterations=AT_FIRST * count)  # type: ignore[type-var]
+            count = self.iterations or own or (None if limited else ITERATIONS)
+            inner = replace(inner, iterations=count and AT_FIRST * count)  # type: ignore[type-var]
             later["iterations"] = count
         if "sigma" in names:
             later["sigma"] = self.narrow * getattr(inner, "sigma")  # noqa: B009
@@ -218,7 +228,9 @@ class Playing:
 
     def __init__(self, strategy: MPC, meter: Meter, generator: torch.Generator) -> None:
         self._strategy, self._meter = strategy, meter
-        self._controller = strategy.controller(meter.problem)
+        limits = meter.budget
+        limited = any(x is not None for x in (limits.seconds, limits.simulated_steps, limits.gradients))
+        self._controller = strategy.controller(meter.problem, limited=limited)
         self._episode: Episode = reset(meter.problem)
         self.controls: list[Tensor] = []
         kept = meter.resumed()
@@ -250,13 +262,21 @@ class Playing:
                 after.gradients - before.gradients,
                 after.failures - before.failures,
             )
-            count = meter.problem.scenarios.count
-            meter.charge(spent + Counts(count if memory.ended is None else 0))
+            meter.charge(spent)
             self.controls.append(control)
-            self.memory = memory
-            if memory.ended is None:
+            self.memory = self._paid(memory)
+            if self.memory.ended is None:
                 self._episode, _ = advance(episode, control)
         meter.progressed(len(self.controls) / meter.problem.free_steps)
+
+    def _paid(self, memory: Memory) -> Memory:
+        """The memory, once the plant's step is paid; planning has ended where the budget has not even that."""
+        limit, price = self._meter.budget.simulated_steps, self._meter.problem.scenarios.count
+        if limit is not None and self._meter.counts.simulated_steps + price > limit:
+            return replace(memory, ended=memory.ended or "budget spent")
+        if memory.ended is None:
+            self._meter.charge(Counts(price))
+        return memory
 
     def outcome(self) -> Outcome:
         """What was played, with the rest of the plan where planning ended before the episode did."""
@@ -277,7 +297,11 @@ class Playing:
         inner = type(self._strategy.planner).__name__
         told = f"{memory.decisions} decisions by {inner} for {steps} steps"
         if memory.bad:
-            told += f", {memory.bad} of which saw no finite loss in some scenario and kept the plan before"
+            told += (
+                f", {memory.bad} of which saw no finite loss in some scenario and kept the plan before there"
+            )
+        if memory.idle:
+            told += f", {memory.idle} of which could not pay for an evaluation and kept the plan before"
         if not bool(torch.isfinite(losses).all()):
             return Status("diverged", f"{told}; the plant left the finite world: see the trajectory.")
         if memory.ended is not None:
@@ -290,18 +314,26 @@ class Playing:
         return Status("scored", f"{told}.")
 
     def _purse(self, spent: Counts) -> Budget | None:
-        """What is left of the budget, once the plant's next step is paid; ``None`` where nothing is."""
+        """This decision's share of what is left once all steps of the plant are paid; ``None`` where nothing is."""
         meter, limits = self._meter, self._meter.budget
+        share = self._share()
         left: dict[str, Any] = {}
-        count = meter.problem.scenarios.count
         if limits.simulated_steps is not None:
-            used = meter.counts.simulated_steps + spent.simulated_steps + count
-            left["simulated_steps"] = limits.simulated_steps - used
+            reserved = meter.problem.scenarios.count * (meter.problem.free_steps - len(self.controls))
+            used = meter.counts.simulated_steps + spent.simulated_steps + reserved
+            left["simulated_steps"] = int(share * (limits.simulated_steps - used))
         if limits.gradients is not None:
-            left["gradients"] = limits.gradients - meter.counts.gradients - spent.gradients
+            left["gradients"] = int(share * (limits.gradients - meter.counts.gradients - spent.gradients))
         if limits.seconds is not None:
-            left["seconds"] = limits.seconds - meter.seconds
+            left["seconds"] = share * (limits.seconds - meter.seconds)
         return None if any(value <= 0 for value in left.values()) else Budget(**left)
+
+    def _share(self) -> float:
+        """The part of the decisions that are left which this one is, by the steps of its window."""
+        strategy, steps, k = self._strategy, self._meter.problem.free_steps, len(self.controls)
+        lengths = [min(strategy.horizon or steps, steps - j) for j in range(k, steps, strategy.hold)]
+        own = lengths[0] * (AT_FIRST if k == 0 else 1)
+        return own / (own + sum(lengths[1:]))
 
     def _watch(self, progress: Any) -> None:
         self._meter.pulse()
