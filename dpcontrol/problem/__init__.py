@@ -14,7 +14,7 @@ from dpcontrol.problem.acting import (
 from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
-from dpcontrol.problem.correction import correction_problem
+from dpcontrol.problem.correction import corrected, correction_problem, training_scenarios, without_solver
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.fields import GaussianField
@@ -30,6 +30,7 @@ from dpcontrol.problem.predicting import (
     with_measurements,
 )
 from dpcontrol.problem.prior import Prior, Separately
+from dpcontrol.problem.reference import Reference, Windows, simulated_reference
 from dpcontrol.problem.regulator import KalmanLQR, quadratic_gain
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
@@ -75,6 +76,7 @@ __all__ = [
     "Prior",
     "Problem",
     "ProcessNoise",
+    "Reference",
     "Scenarios",
     "Sensed",
     "Separately",
@@ -83,9 +85,11 @@ __all__ = [
     "Unknown",
     "UsageError",
     "View",
+    "Windows",
     "advance",
     "closing",
     "control_problem",
+    "corrected",
     "correction_problem",
     "cost",
     "draw_prior",
@@ -109,8 +113,11 @@ __all__ = [
     "replicate",
     "reset",
     "scene_generator",
+    "simulated_reference",
     "sites",
     "track",
+    "training_scenarios",
     "window",
     "with_measurements",
+    "without_solver",
 ]

@@ -17,6 +17,7 @@ from dpcontrol.problem import objective as folds
 from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
+from dpcontrol.problem.reference import Windows
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence, Policy
@@ -45,6 +46,7 @@ class View(enum.Enum):
     ACTING = "a control that acts step by step"
     BASELINES = "simple laws of its own (baselines=...)"
     DISTRIBUTION = "a distribution of scenarios to draw from"
+    REFERENCE = "reference trajectories to learn a correction from (correction_problem)"
     TARGET = "a target that is a whole state, which a controller sees (reach(target) or closing(target))"
 
 
@@ -155,6 +157,7 @@ class Problem:
             View.ACTING: acting and self.horizon > 0,
             View.BASELINES: bool(self.baselines) and acting,
             View.DISTRIBUTION: self.scenarios.sampler is not None,
+            View.REFERENCE: isinstance(self.scenarios.sampler, Windows),
             View.TARGET: self.observation is None and target_state(self.objective) is not None,
         }
         return frozenset(view for view, there in found.items() if there)

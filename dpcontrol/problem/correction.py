@@ -2,43 +2,310 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.engine.trajectory import Trajectory, rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
+from dpcontrol.problem.following import Compare, Follow
+from dpcontrol.problem.objective import Objective
+from dpcontrol.problem.packed import sizes as sizes_of
+from dpcontrol.problem.reference import Reference, Windows
+from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import Parameters
-from dpcontrol.problem.terms import track
+from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
-from dpcontrol.sim.hybrid import HybridSimulator
+from dpcontrol.sim.channels import Channels
+from dpcontrol.sim.hybrid import HybridSimulator, Maker, Still
 from dpcontrol.tree import Tree
+
+MEASURED = 64  # windows from which typical sizes are taken
+Loss = Objective | Callable[[Tree, Tree], Tensor]
 
 
 def correction_problem(
-    coarse: Simulator, *, reference: Tree, network: torch.nn.Module, **rest: Any
+    coarse: Simulator,
+    *,
+    reference: Reference | Tree,
+    network: torch.nn.Module | Maker | None = None,
+    unroll: int = 4,
+    horizon: int | None = None,
+    where: str = "after",
+    inputs: Sequence[str] = (),
+    dimensions: int | None = None,
+    loss: Loss | None = None,
+    windows: int = 32,
+    metrics: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    **rest: Any,
 ) -> Problem:
     r"""Pose a correction task: the weights with which ``coarse`` and ``network`` together follow ``reference``.
 
-    The unknown is ``z["parameters"]["correction"]``, the objective ``sum_k |x_k - reference_k|^2`` over a rollout in
-    which the network meets its own consequences.
+    .. math:: \min_w \; E_{\text{window}} \sum_{k=1}^{N} \ell(x_k, r_k), \quad x_{k+1} = \mathrm{hybrid}(x_k; w),
+        \quad x_0 = r_0
+
+    The unknown is ``z["parameters"]["correction"]``. The problem's own scenarios, on which it is judged, are windows of
+    the *test* trajectories; those that training draws (``scenarios.draw``) are windows of the *training* trajectories;
+    strategies that train a correction (``unrolled``, ``supervised``, ``noisy``, ``stopped``, ``surrogate``) draw them
+    of the length they want, and validate on the *validation* trajectories. A strategy that knows no distribution
+    (``lbfgs``, say) fits the problem's own scenarios: give it ``problem.with_scenarios(training_scenarios(problem))``.
+
+    What differs between trajectories (a viscosity) is an entry of the scenarios: where ``coarse`` has a parameter of
+    that name it takes its value, and the network sees those that ``inputs`` names as constant channels.
 
     Args:
-        coarse: the numerical part.
-        reference: trajectories in the coarse state's layout, leaves ``(steps + 1, scenarios, ...)``; the rollout
-            starts at their first states and is as long as they are.
-        network: maps a state to a correction of the same shape; its present weights are the start guess.
-        rest: as in :func:`~dpcontrol.problem.control.control_problem`.
+        coarse: the numerical part; or a :class:`~dpcontrol.sim.hybrid.HybridSimulator` of your own, without a
+            ``network``.
+        reference: a :class:`~dpcontrol.problem.reference.Reference`, from stored trajectories or from
+            :func:`~dpcontrol.problem.reference.simulated_reference`; or its states, leaves
+            ``(steps + 1, trajectories, ...)``.
+        network: ``network(inputs, outputs) -> nn.Module`` from channels to channels (drawn anew for each seed), or a
+            module, which starts with the weights it has; see :class:`~dpcontrol.sim.channels.Channels`. What goes in
+            and comes out is of size 1: states are divided by their root mean square, outputs are multiplied by that of
+            what ``coarse`` misses in one step, both taken from the training trajectories.
+        unroll: through how many steps of the solver training goes by default.
+        horizon: steps of the windows that the answer is judged on; ``unroll`` by default.
+        where: ``"after"``, ``"before"``, ``"force"`` or ``"source"``, see ``HybridSimulator``.
+        inputs: names of the reference's parameters that the network sees.
+        dimensions: axes of the grid; by default those behind the first axis of the smallest part of a state.
+        loss: a function ``loss(state, reference) -> (scenarios,)`` of each step, or an objective over the entry
+            ``"reference"`` of the scenarios, such as ``track("reference")``; by default the relative mean square.
+        windows: at most so many windows to be judged on.
+        metrics, name, rest: as in :func:`~dpcontrol.problem.control.control_problem`; beside yours there are
+            ``relative_error``, ``mean |x - r| / mean |r|`` over all steps but the first, and ``error_ratio``, the same
+            difference over that of ``coarse`` alone.
 
     Raises:
         UsageError: one sentence, before any work.
+
+    Source: K. Um et al., "Solver-in-the-loop", NeurIPS 2020.
     """
-    return control_problem(
-        HybridSimulator(coarse, network),
-        initial_state=tree.map(lambda leaf: leaf[0], reference),
-        horizon=len(tree.leaves(reference)[0]) - 1,
-        objective=track(reference),
+    known = reference if isinstance(reference, Reference) else Reference(reference)
+    cut = Windows(known, unroll if horizon is None else horizon, unroll=unroll)
+    device = tree.leaves(known.states)[0].device
+    measured = cut.of("train", 1).spread(MEASURED)
+    cut = replace(cut, sizes=sizes_of(measured["reference"]), device=device)
+    own = cut.of("test", cut.steps).spread(windows)
+    hybrid = _hybrid(coarse, network, where, inputs, dimensions, measured)
+    if name is None:
+        name = f"{type(hybrid.coarse).__name__} corrected {where}"
+    problem = control_problem(
+        hybrid,
+        initial_state=own.pop("initial_state"),
+        horizon=cut.steps,
+        objective=_objective(loss, cut.sizes),
+        scenarios=Scenarios(own, sampler=cut),
         unknown=Parameters("correction"),
+        metrics={
+            "relative_error": relative_error,
+            "error_ratio": ErrorRatio(hybrid.coarse),
+            **(metrics or {}),
+        },
+        name=name,
         **rest,
     )
+    return problem
+
+
+def training_windows(problem: Problem) -> Windows:
+    """The windows that a correction problem draws its scenarios from.
+
+    Raises:
+        UsageError: for another problem.
+    """
+    sampler = problem.scenarios.sampler
+    if not isinstance(sampler, Windows):
+        raise UsageError(
+            f"{problem.name} has no reference trajectories to cut windows from: pose it with correction_problem(...)."
+        )
+    return sampler
+
+
+def training_scenarios(
+    problem: Problem, part: str = "train", *, steps: int | None = None, most: int = 32
+) -> Scenarios:
+    """Windows of a part of the trajectories, evenly spread, as scenarios of a correction problem.
+
+    Args:
+        problem: made by :func:`correction_problem`.
+        part: ``"train"``, ``"validation"`` or ``"test"``.
+        steps: their length; the problem's horizon by default (another one needs a problem with that horizon).
+        most: at most so many.
+    """
+    cut = training_windows(problem)
+    found = cut.of(part, problem.horizon if steps is None else steps).spread(most)
+    count = len(tree.leaves(found)[0])
+    own = problem.scenarios
+    shared = {
+        name: tree.map(lambda leaf: leaf[:1].expand(count, *leaf.shape[1:]), own.data[name])
+        for name in own.shared
+    }
+    return Scenarios({**shared, **found}, cut, own.shared)
+
+
+def corrected(problem: Problem, z: Mapping[str, Tree]) -> HybridSimulator:
+    """The answer of a correction problem as a simulator of its own, with the weights ``z["parameters"]["correction"]``.
+
+    It can be rolled out, controlled and inferred with like any other.
+    """
+    hybrid = hybrid_of(problem)
+    network = copy.deepcopy(hybrid.network)
+    with torch.no_grad():
+        for key, weight in network.named_parameters():
+            weight.data = z["parameters"]["correction"][key].detach().clone()
+    return replace(hybrid, network=network)
+
+
+def without_solver(problem: Problem) -> Problem:
+    """The same problem for a network alone, ``x_{k+1} = x_k + N(x_k)``: the other end of the comparison.
+
+    The network is of the same kind; its outputs are in units of what changes in a step.
+    """
+    hybrid, cut = hybrid_of(problem), training_windows(problem)
+    still = Still(hybrid.coarse)
+    layout = hybrid.layout
+    if layout is not None:
+        measured = cut.of("train", 1).spread(MEASURED)
+        layout = replace(layout, corrections=_missed(still, layout, measured, "after"))
+    return replace(problem, simulator=replace(hybrid, coarse=still, where="after", layout=layout))
+
+
+def fresh_weights(problem: Problem, generator: torch.Generator) -> dict[str, Tree] | None:
+    """Weights ``z`` to start from, drawn from the generator; ``None`` where the network is a module of its own."""
+    hybrid = hybrid_of(problem)
+    if hybrid.maker is None:
+        return None
+    start = problem.start()["parameters"]["correction"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        made = hybrid.maker(*_counts(hybrid.layout, problem.scenarios.data["initial_state"]))
+    drawn = {key: weight.detach().to(start[key]) for key, weight in made.named_parameters()}
+    return {"parameters": {"correction": drawn}}
+
+
+def hybrid_of(problem: Problem) -> HybridSimulator:
+    """The hybrid simulator of a correction problem.
+
+    Raises:
+        UsageError: for another problem.
+    """
+    if not isinstance(problem.simulator, HybridSimulator):
+        raise UsageError(
+            f"{problem.name} rolls out a {type(problem.simulator).__name__}, which has no learned correction: pose it "
+            "with correction_problem(...)."
+        )
+    return problem.simulator
+
+
+def relative_error(trajectory: Trajectory, scenario: Mapping[str, Tree]) -> tuple[Tensor, Tensor]:
+    """``sum |x - r|`` and ``sum |r|`` over all steps but the first, each ``(scenarios,)``."""
+    return _distance(trajectory.states, _by_step(scenario)), _distance(_by_step(scenario), None)
+
+
+@dataclass(frozen=True)
+class ErrorRatio:
+    """The metric: distance from the reference, and that of the coarse solver alone."""
+
+    coarse: Simulator
+
+    def __call__(self, trajectory: Trajectory, scenario: Mapping[str, Tree]) -> tuple[Tensor, Tensor]:
+        reference = _by_step(scenario)
+        own = {name: scenario[name] for name in self.coarse.parameters if name in scenario}
+        alone = rollout(
+            self.coarse,
+            scenario["initial_state"],
+            length=trajectory.horizon,
+            parameters=own,
+            scenario=scenario,
+        )
+        return _distance(trajectory.states, reference), _distance(alone.states, reference)
+
+
+def _by_step(scenario: Mapping[str, Tree]) -> Tree:
+    return tree.map(lambda leaf: leaf.transpose(0, 1), scenario["reference"])
+
+
+def _distance(states: Tree, other: Tree) -> Tensor:
+    leaves = tree.leaves(states if other is None else tree.map(lambda a, b: a - b, states, other))
+    parts = [leaf[1:].abs().transpose(0, 1).flatten(1).sum(1) for leaf in leaves]
+    return torch.stack(parts).sum(0)
+
+
+def _objective(loss: Loss | None, sizes: tuple[float, ...]) -> Objective:
+    if loss is None:
+        return Follow("reference", sizes)
+    if isinstance(loss, Objective):
+        return loss
+    if not callable(loss):
+        raise UsageError(f"loss is a function loss(state, reference) or an objective; found {loss!r}.")
+    return Compare("reference", loss)
+
+
+def _hybrid(
+    coarse: Simulator,
+    network: torch.nn.Module | Maker | None,
+    where: str,
+    inputs: Sequence[str],
+    dimensions: int | None,
+    measured: Mapping[str, Tree],
+) -> HybridSimulator:
+    """Coarse solver and network, put together with the sizes that the training trajectories have."""
+    if isinstance(coarse, HybridSimulator) and network is None:
+        return coarse
+    if not isinstance(coarse, Simulator) or not callable(network):
+        raise UsageError(
+            "correction_problem needs a Simulator to correct and a network (a module, or a function (inputs, outputs) "
+            f"-> module); found {type(coarse).__name__} and {type(network).__name__}: wrap a step function in "
+            "FunctionSimulator(step)."
+        )
+    state = measured["initial_state"]
+    unknown = sorted(set(inputs) - (set(measured) - {"initial_state", "reference"}))
+    if unknown:
+        raise UsageError(
+            f"the network shall see {', '.join(unknown)}, which is no parameter of the reference; it has "
+            f"{sorted(set(measured) - {'initial_state', 'reference'})}."
+        )
+    axes = dimensions or min(leaf.ndim for leaf in tree.leaves(state)) - 1
+    parts = tuple(state) if isinstance(state, Mapping) else ()
+    seen = {key: _centred(measured[key]) for key in inputs}
+    layout = Channels(axes, parts, sizes_of(state), (), seen)
+    layout = replace(layout, corrections=_missed(coarse, layout, measured, where))
+    if isinstance(network, torch.nn.Module):
+        return HybridSimulator(coarse, network, where, layout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = network(*_counts(layout, state))
+    if not isinstance(made, torch.nn.Module):
+        raise UsageError(
+            f"network made a {type(made).__name__}; a function (inputs, outputs) must return an nn.Module."
+        )
+    return HybridSimulator(coarse, made, where, layout, network)
+
+
+def _counts(layout: Channels | None, state: Tree) -> tuple[int, int]:
+    assert layout is not None  # a maker comes with a layout
+    return layout.counts(state)
+
+
+def _centred(values: Tensor) -> tuple[float, float]:
+    width = float(values.double().std(correction=0))
+    return float(values.double().mean()), width if width > 0 else 1.0
+
+
+def _missed(
+    coarse: Simulator, layout: Channels, measured: Mapping[str, Tree], where: str
+) -> tuple[float, ...]:
+    """The size of what a solver misses in one step, for each part; as a rate for forces and sources."""
+    own = {name: value for name, value in measured.items() if name in coarse.parameters}
+    with torch.no_grad():
+        after = rollout(coarse, measured["initial_state"], length=1, parameters=own, scenario=measured).states
+    wrong = tree.map(lambda x, r: x[1] - r[:, 1], after, measured["reference"])
+    rate = coarse.dt if where in ("force", "source") else 1.0
+    return tuple(size / rate for size in sizes_of(layout.leaves(wrong)))

@@ -1,0 +1,292 @@
+"""Reference trajectories that a correction learns from, split by trajectories, and the windows cut from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dpcontrol import tree
+from dpcontrol.engine.trajectory import parameter_values, stepper
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator, Substeps
+from dpcontrol.store import cached_rows
+from dpcontrol.tree import Tree
+
+PARTS = ("train", "validation", "test")
+SHARES = (0.7, 0.15, 0.15)
+Split = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Trajectories in the layout of the states of a coarse solver, and which of them are for what.
+
+    Args:
+        states: leaves ``(steps + 1, trajectories, ...)``, tensors in memory or mapped files.
+        parameters: what differs between the trajectories besides: name -> ``(trajectories,)``.
+        split: ``{"train": indices, "validation": indices, "test": indices}`` of trajectories, none of them in two
+            parts; by default shares of 70, 15 and 15 % of a shuffled order that is the same for the same number of
+            trajectories.
+
+    Raises:
+        UsageError: for leaves or parameters of different lengths, fewer than three trajectories, numbers that are not
+            finite, parts that are empty, overlap or name trajectories that are not there.
+    """
+
+    states: Tree
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    split: Split = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {
+            tuple(leaf.shape[:2])
+            for leaf in tree.leaves(self.states)
+            if isinstance(leaf, Tensor) and leaf.ndim > 1
+        }
+        if len(sizes) != 1 or len(tree.leaves(self.states)) == 0 or min(next(iter(sizes))) < 2:
+            raise UsageError(
+                "reference trajectories are tensors (steps + 1, trajectories, ...) with the same two leading axes, of "
+                f"two or more; found {tree.describe(self.states)}."
+            )
+        object.__setattr__(self, "parameters", _checked_parameters(self.parameters, self.count))
+        object.__setattr__(self, "split", _checked_split(self.split, self.count))
+
+    @property
+    def steps(self) -> int:
+        """Steps of each trajectory."""
+        return len(tree.leaves(self.states)[0]) - 1
+
+    @property
+    def count(self) -> int:
+        """Number of trajectories."""
+        return int(tree.leaves(self.states)[0].shape[1])
+
+    def windows(self, trajectories: Tensor, firsts: Tensor, steps: int) -> dict[str, Tree]:
+        """Cut ``steps`` steps out of some trajectories: ``initial_state``, ``reference`` ``(windows, steps + 1, ...)``
+        and the parameters of each."""
+        pairs = list(zip(trajectories.tolist(), firsts.tolist(), strict=True))
+        rows = tree.map(
+            lambda leaf: torch.stack([leaf[first : first + steps + 1, index] for index, first in pairs]),
+            self.states,
+        )
+        own = {name: value[trajectories] for name, value in self.parameters.items()}
+        return {"initial_state": tree.map(lambda leaf: leaf[:, 0], rows), "reference": rows, **own}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of the trajectories of one part: the distribution that training draws its scenarios from.
+
+    As a sampler of :class:`~dpcontrol.problem.scenarios.Scenarios` it draws trajectories and beginnings alike.
+
+    Attributes:
+        reference: where they are cut from.
+        steps: their length.
+        part: ``"train"``, ``"validation"`` or ``"test"``.
+        unroll: how many steps a training is meant to go through the solver.
+        sizes: root mean square of every leaf of the states of the training part.
+        device: where the windows go.
+    """
+
+    reference: Reference
+    steps: int
+    part: str = "train"
+    unroll: int = 4
+    sizes: tuple[float, ...] = ()
+    device: torch.device | None = None
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise UsageError(f"a part of a reference is one of {', '.join(PARTS)}; found {self.part!r}.")
+        for name in ("steps", "unroll"):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, int)
+                or isinstance(value, bool)
+                or not 1 <= value <= self.reference.steps
+            ):
+                raise UsageError(
+                    f"the {name} of a window must be a whole number from 1 to the {self.reference.steps} steps of the "
+                    f"reference; found {value!r}."
+                )
+
+    def __call__(self, generator: torch.Generator, count: int) -> dict[str, Tree]:
+        own = torch.tensor(self.reference.split[self.part])
+        chosen = own[torch.randint(len(own), (count,), generator=generator)]
+        firsts = torch.randint(self.reference.steps - self.steps + 1, (count,), generator=generator)
+        return self._cut(chosen, firsts)
+
+    def of(self, part: str, steps: int) -> Windows:
+        """Windows of another part or length."""
+        return replace(self, part=part, steps=steps)
+
+    def spread(self, most: int) -> dict[str, Tree]:
+        """At most so many windows that do not overlap, evenly spread over trajectories and time; always the same."""
+        own, places = self.reference.split[self.part], self.reference.steps // self.steps
+        every = [(index, place * self.steps) for place in range(places) for index in own]
+        count = min(most, len(every))
+        kept = torch.tensor([every[(2 * i + 1) * len(every) // (2 * count)] for i in range(count)])
+        return self._cut(*kept.unbind(1))
+
+    def _cut(self, trajectories: Tensor, firsts: Tensor) -> dict[str, Tree]:
+        return tree.to(self.reference.windows(trajectories, firsts, self.steps), device=self.device)
+
+
+def simulated_reference(
+    fine: Simulator,
+    *,
+    initial_state: Tree,
+    steps: int,
+    every: int = 1,
+    downsample: Callable[[Tree], Tree] | None = None,
+    parameters: Mapping[str, Tensor] | None = None,
+    spin_up: int = 0,
+    split: Split | None = None,
+    name: str = "reference",
+    batch: int = 16,
+) -> Reference:
+    """Trajectories of a fine simulator as a coarse one would have them; made once, and kept in the user's cache.
+
+    They are stored under what made them: sizes, initial states, parameters, and what the fine simulator and the map
+    make of two of them in one step (so that another version of a scheme makes its own). A batch of trajectories
+    is simulated at a time, and its states are written to files that are mapped into memory later.
+
+    Args:
+        fine: the simulator whose states are taken for the truth.
+        initial_state: its initial states, leaves ``(trajectories, ...)``.
+        steps: steps of the coarse solver.
+        every: steps of the fine simulator in each of them.
+        downsample: from a fine state to a coarse one, batched over trajectories; the identity by default.
+        parameters: name -> ``(trajectories,)``. Those that the fine simulator has replace its own.
+        spin_up: coarse steps that are simulated first and not kept.
+        split: see :class:`Reference`.
+        name: what it is called while it is made.
+        batch: trajectories that are simulated together.
+
+    Raises:
+        UsageError: for sizes that are no whole numbers, trajectories that become infinite, or a cache that cannot be
+            written to.
+    """
+    for word, value, least in (
+        ("steps", steps, 1),
+        ("every", every, 1),
+        ("spin_up", spin_up, 0),
+        ("batch", batch, 1),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UsageError(
+                f"{word} of a reference must be a whole number, at least {least}; found {value!r}."
+            )
+    count = len(tree.leaves(initial_state)[0])
+    own = _checked_parameters(parameters or {}, count)
+    many = fine if every == 1 else Substeps(fine, every)
+    making = _Making(many, downsample or _same, initial_state, own)
+    key = {
+        "name": name,
+        "numbers": [steps, every, spin_up, count, fine.dt],
+        "made": making.fingerprint(),
+    }
+
+    def parts() -> Iterator[Tree]:
+        with tqdm(
+            total=count * (steps + spin_up), desc=f"{name}: fine steps", disable=None, leave=False
+        ) as bar:
+            for first in range(0, count, batch):
+                rows = torch.arange(first, min(first + batch, count))
+                yield making.trajectories(rows, spin_up, steps, bar.update)
+
+    stored = cached_rows(key, count, parts)
+    return Reference(tree.map(lambda leaf: leaf.transpose(0, 1), stored), own, split or {})
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Fine trajectories in the making."""
+
+    fine: Simulator
+    downsample: Callable[[Tree], Tree]
+    initial: Tree
+    parameters: Mapping[str, Tensor]
+
+    def trajectories(self, rows: Tensor, spin_up: int, steps: int, tell: Callable[[int], Any]) -> Tree:
+        """Coarse states of some trajectories, leaves ``(rows, steps + 1, ...)``."""
+        kept = []
+        with torch.no_grad():
+            initial = tree.take(self.initial, rows)
+            own = {k: v[rows] for k, v in self.parameters.items() if k in self.fine.parameters}
+            values = parameter_values(self.fine, own, like=initial)
+            self.fine.check(initial, values)
+            coefficients, state = self.fine.prepare(values, {}), self.fine.start(initial, values)
+            step = stepper(self.fine)
+            for k in range(spin_up + steps + 1):
+                if k >= spin_up:
+                    kept.append(self.downsample(state))
+                if k < spin_up + steps:
+                    state = step(state, (None, None), coefficients, k)
+                    tell(len(rows))
+        found = tree.map(lambda leaf: leaf.detach().cpu(), tree.stack(kept, 1))
+        finite = tree.all_finite(found, batch=1)
+        if not bool(finite.all()):
+            bad = int(rows[int(torch.nonzero(~finite)[0])])
+            raise UsageError(
+                f"trajectory {bad} of the fine simulator becomes infinite; shorten its dt or start elsewhere."
+            )
+        return found
+
+    def fingerprint(self) -> list[float]:
+        """Some numbers that depend on everything but the lengths."""
+        count = len(tree.leaves(self.initial)[0])
+        found = self.trajectories(torch.tensor([0, count - 1]), 0, 1, lambda _: None)
+        return [
+            _digits(float((leaf.double() * torch.cos(torch.arange(leaf.numel())).reshape(leaf.shape)).sum()))
+            for leaf in [*tree.leaves(found), *tree.leaves(self.initial), *self.parameters.values()]
+        ]
+
+
+def _digits(number: float) -> float:
+    """Five digits: sums round differently with the number of threads."""
+    return float(f"{number:.4e}")
+
+
+def _same(state: Tree) -> Tree:
+    return state
+
+
+def _checked_parameters(parameters: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+    found = {name: torch.as_tensor(value) for name, value in parameters.items()}
+    for name, value in found.items():
+        if tuple(value.shape) != (count,) or not bool(torch.isfinite(value).all()):
+            raise UsageError(
+                f"parameter {name} of a reference is one finite number for each of its {count} trajectories; found "
+                f"{tree.describe(value)}."
+            )
+    return found
+
+
+def _checked_split(split: Split, count: int) -> dict[str, tuple[int, ...]]:
+    if count < 3:
+        raise UsageError(
+            f"a reference needs three trajectories or more, to train, validate and test on; found {count}: simulate "
+            "more, or cut a long one into pieces."
+        )
+    if not split:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+        held = [max(1, round(share * count)) for share in SHARES[1:]]
+        sizes = (count - sum(held), *held)
+        pieces = torch.tensor(order).split(list(sizes))
+        return {part: tuple(sorted(piece.tolist())) for part, piece in zip(PARTS, pieces, strict=True)}
+    if set(split) != set(PARTS):
+        raise UsageError(f"a split names {', '.join(PARTS)}; found {sorted(split)}.")
+    found = {part: tuple(int(index) for index in split[part]) for part in PARTS}
+    every = [index for part in PARTS for index in found[part]]
+    if not all(found.values()) or len(set(every)) != len(every) or not set(every) <= set(range(count)):
+        raise UsageError(
+            f"the parts of a split are not empty, do not overlap and name trajectories 0 to {count - 1}; found "
+            f"{ {part: list(found[part]) for part in PARTS} }."
+        )
+    return found
