@@ -236,24 +236,29 @@ class Meter:
     # -- questions about samples of scenarios ------------------------------------------------------------------------
 
     def sampled_gradient(
-        self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None = None
+        self,
+        x: Tensor,
+        scenarios: Scenarios,
+        mode: GradientMode | None = None,
+        *,
+        horizon: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Losses ``(scenarios,)`` on other scenarios, and the gradient ``(1, dimension)`` of their mean.
 
         For stochastic training of something shared; such losses are charged, but never the best so far (tell the meter
-        a judged loss by :meth:`observe`). ``mode`` replaces how the rollout is differentiated. Numbers that are not
-        finite are handed on as they are, and counted. They are not journalled: a strategy that asks for them stores
-        its state.
+        a judged loss by :meth:`observe`). ``mode`` replaces how the rollout is differentiated, ``horizon`` its number of
+        steps (for scenarios of that many). Numbers that are not finite are handed on as they are, and counted. They are
+        not journalled: a strategy that asks for them stores its state.
         """
         point = x.detach().requires_grad_()
-        losses = self._sampled(point, scenarios, mode, sweeps=1)
+        losses = self._sampled(point, scenarios, mode, horizon, sweeps=1)
         gradient = torch.autograd.grad(losses.mean(), point)[0]
         return losses.detach(), gradient
 
-    def sampled_values(self, x: Tensor, scenarios: Scenarios) -> Tensor:
+    def sampled_values(self, x: Tensor, scenarios: Scenarios, *, horizon: int | None = None) -> Tensor:
         """Losses ``(scenarios,)`` on other scenarios than the problem's own; see :meth:`sampled_gradient`."""
         with torch.no_grad():
-            return self._sampled(x, scenarios, None, sweeps=0)
+            return self._sampled(x, scenarios, None, horizon, sweeps=0)
 
     def sampled_rows(self, x: Tensor, scenarios: Scenarios) -> Tensor:
         """Losses ``(rows, scenarios)`` of several candidates ``(rows, dimension)`` on other scenarios, as one batch.
@@ -271,14 +276,17 @@ class Meter:
         self.ledger.counts = self.counts + replace(price, failures=failures)
         return losses
 
-    def _sampled(self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None, *, sweeps: int) -> Tensor:
+    def _sampled(
+        self, x: Tensor, scenarios: Scenarios, mode: GradientMode | None, horizon: int | None, *, sweeps: int
+    ) -> Tensor:
         if self._batch or self._log is not None:
             raise ValueError("samples are for shared unknowns and for strategies that store their state")
         count = scenarios.count
-        steps, mode = max(self.problem.horizon, 1), mode or self.problem.gradient
+        length, mode = horizon or self.problem.horizon, mode or self.problem.gradient
+        steps = max(length, 1)
         price = Counts(count * (steps + sweeps * mode.swept(steps)), count * sweeps)
         self._stop_if_spent(price)
-        asked = replace(self.problem, scenarios=scenarios, gradient=mode)
+        asked = replace(self.problem, scenarios=scenarios, gradient=mode, horizon=length)
         losses = asked.loss(self.trees(x))
         failures = int((~torch.isfinite(losses)).sum())
         self.ledger.counts = self.counts + replace(price, failures=failures)

@@ -1,6 +1,7 @@
 """Strategies: interchangeable ways to answer a problem. They know problems through their meter, and no simulator."""
 
 from dpcontrol.strategies.baselines import Baseline
+from dpcontrol.strategies.correcting.corrector import Noisy, Stopped, Supervised, Surrogate, Unrolled
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
@@ -46,5 +47,10 @@ __all__ = [
     "MovingHorizon",
     "MultiStart",
     "NewtonKrylov",
+    "Noisy",
     "PlannedPolicy",
+    "Stopped",
+    "Supervised",
+    "Surrogate",
+    "Unrolled",
 ]

@@ -11,6 +11,7 @@ from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.checks import nearest
+from dpcontrol.strategies.correcting.corrector import Noisy, Stopped, Supervised, Surrogate, Unrolled
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
@@ -46,6 +47,11 @@ BUILT_IN: Mapping[str, type[Strategy]] = {
     "mppi": MPPI,
     "mpc": MPC,
     "baseline": Baseline,
+    "unrolled": Unrolled,
+    "supervised": Supervised,
+    "noisy": Noisy,
+    "stopped": Stopped,
+    "surrogate": Surrogate,
     "nuts": NUTS,
     "mala": MALA,
     "metropolis": Metropolis,

@@ -1,0 +1,1 @@
+"""Corrections of a coarse solver that are learned from reference trajectories: inside the solver's loop, or without."""
