@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import PPO as PPO
     from dpcontrol.strategies import SAC as SAC
     from dpcontrol.strategies import SVI as SVI
+    from dpcontrol.strategies import ActorCritic as ActorCritic
     from dpcontrol.strategies import Adjoint as Adjoint
     from dpcontrol.strategies import Baseline as Baseline
     from dpcontrol.strategies import EnsembleKalman as EnsembleKalman
@@ -200,6 +201,7 @@ ROOMS = {
         "CMAES",
         "LBFGS",
         "SVI",
+        "ActorCritic",
         "Adjoint",
         "Baseline",
         "EnsembleKalman",

@@ -5,6 +5,7 @@ from dpcontrol.strategies.correcting.corrector import Noisy, Stopped, Supervised
 from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
+from dpcontrol.strategies.learning.actor_critic import ActorCritic
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
@@ -34,6 +35,7 @@ __all__ = [
     "PPO",
     "SAC",
     "SVI",
+    "ActorCritic",
     "Adjoint",
     "Baseline",
     "EnsembleKalman",
