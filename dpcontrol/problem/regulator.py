@@ -14,6 +14,7 @@ from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 DOUBLINGS, CONVERGED = 60, 1e-13
+STILL = 1e-15  # of a gain's largest entry, per step
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,11 @@ class KalmanLQR:
         """``L_k``, ``(n, outputs)``, of so many steps."""
         spread, gains = self.covariance, []
         identity = torch.eye(len(self.A), dtype=self.A.dtype, device=self.A.device)
-        for _ in range(steps):
+        for k in range(steps):
             seen = self.C @ spread @ self.C.mT + self.measurement
             gains.append(torch.linalg.solve(seen, self.C @ spread).mT)
+            if k > 0 and float((gains[k] - gains[k - 1]).abs().max()) <= STILL * float(gains[k].abs().max()):
+                return gains + [gains[k]] * (steps - k - 1)  # it moves no more
             left = identity - gains[-1] @ self.C
             # Joseph's form: symmetric and positive also after rounding
             after = left @ spread @ left.mT + gains[-1] @ self.measurement @ gains[-1].mT
