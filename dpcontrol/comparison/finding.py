@@ -84,10 +84,13 @@ def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
         headline = f"Who is best depends on the budget: {headline}"
     else:
         headline = "Incomplete comparison: not every budget has an answer so far"
-    sentences = [f"With {budget}: {each.headline}." for budget, each in zip(budgets, found, strict=True)]
-    sentences += families.over_budgets(
-        [(budget, *each) for budget, each in zip(budgets, rounds, strict=True)]
-    )
+    said = zip(budgets, found, strict=True)
+    sentences = [f"With {budget}: {each.headline.rstrip('.')}." for budget, each in said]
+    if clear:
+        named = zip(budgets, rounds, strict=True)
+        sentences += families.over_budgets([(budget, *each) for budget, each in named])
+    left = [unfinished(each) for each, _ in rounds]
+    sentences += _resumable(sum(stopped for stopped, _ in left), sum(missing for _, missing in left))
     return Finding(headline, tuple(sentences))
 
 

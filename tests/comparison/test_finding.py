@@ -201,7 +201,9 @@ def test_samplers_that_a_small_budget_left_without_draws_do_not_win_by_their_sta
     silent = run("nuts", [3.0], steps=2000)
     silent = dataclasses.replace(silent, record={**silent.record, "seeks_posterior": True})
     found = said(silent, run("lbfgs", [4.0]))
-    assert found.headline == "No strategy left draws of the posterior: the budget is too small for any of them"
+    assert (
+        found.headline == "No strategy left draws of the posterior: the budget is too small for any of them"
+    )
     assert "nuts left no draws: it ended. So 2,000 simulated steps do not pay" in str(found)
     assert "(20 k) may leave some" in str(found) and "lbfgs gives a single point" in str(found)
     assert "is best" not in str(found)
