@@ -14,10 +14,12 @@ from dpcontrol.problem.acting import (
 from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
 from dpcontrol.problem.control import control_problem
-from dpcontrol.problem.correction import corrected, correction_problem, training_scenarios, without_solver
+from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
+from dpcontrol.problem.evaluating import ErrorCurves, Evaluation, evaluate, spectrum
 from dpcontrol.problem.fields import GaussianField
+from dpcontrol.problem.hybrids import corrected, training_scenarios, without_solver
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
 from dpcontrol.problem.observation import Observation, observe
@@ -56,6 +58,8 @@ __all__ = [
     "Delayed",
     "Demand",
     "Episode",
+    "ErrorCurves",
+    "Evaluation",
     "Gaussian",
     "GaussianField",
     "GradientGrowth",
@@ -94,6 +98,7 @@ __all__ = [
     "cost",
     "draw_prior",
     "effort",
+    "evaluate",
     "fold",
     "from_law",
     "from_sites",
@@ -115,6 +120,7 @@ __all__ = [
     "scene_generator",
     "simulated_reference",
     "sites",
+    "spectrum",
     "track",
     "training_scenarios",
     "window",

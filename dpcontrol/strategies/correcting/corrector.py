@@ -13,7 +13,7 @@ from dpcontrol import tree
 from dpcontrol.engine.gradients import GradientMode, StopGradient
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Problem, Scenarios, View, training_scenarios, without_solver
-from dpcontrol.problem.correction import fresh_weights, training_windows
+from dpcontrol.problem.hybrids import fresh_weights, training_windows
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
