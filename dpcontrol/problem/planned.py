@@ -197,7 +197,13 @@ def levels(span: int) -> int:
 
 
 def planned_controller(
-    problem: Problem, scheme: str, body: Body, *, shared: bool = True, fields: bool = False
+    problem: Problem,
+    scheme: str,
+    body: Body,
+    *,
+    executor: Body | None = None,
+    shared: bool = True,
+    fields: bool = False,
 ) -> PlannedController:
     """A planning controller for an open-loop problem.
 
@@ -205,6 +211,7 @@ def planned_controller(
         problem: seeks one control sequence and has a target that is a state.
         scheme: one of ``SCHEMES``.
         body: makes a network, ``body(inputs, outputs)``; with ``fields`` from channels to channels on the grid.
+        executor: makes the CFE's network, where it is to be another.
         shared: one OP for all spans, or one for each power of two.
         fields: whether networks work on the grid of the state.
 
@@ -238,7 +245,7 @@ def planned_controller(
         numbers = task.numbers(data, packed)
     inputs = 2 * packed.shape[1] + 1 + (0 if numbers is None else numbers.shape[1])
     count = 0 if scheme == "chain" else 1 if shared else levels(problem.horizon)
-    made = [body(inputs, acted), *(body(inputs, channels) for _ in range(count))]
+    made = [(executor or body)(inputs, acted), *(body(inputs, channels) for _ in range(count))]
     for network in made:
         if not isinstance(network, nn.Module):
             raise UsageError(

@@ -44,6 +44,9 @@ class PlannedPolicy(Learner):
         scheme: ``"refined"``, ``"staggered"`` or ``"chain"``.
         network: of both: ``"mlp"``; ``"conv"``, residual convolutions for states and controls that are fields on one
             grid; or ``body(inputs, outputs) -> nn.Module``.
+        executor: the CFE's network, where it is to be another: ``body(inputs, outputs)``. It sees the state, the way to
+            the planned one divided by the share of the horizon that it takes, and that share, states in units of
+            their typical size (``controller(problem).task.layout``).
         width, depth: hidden layers of ``"mlp"``, or channels and residual blocks of ``"conv"``.
         padding: of convolutions, as the boundary asks: ``"zeros"``, ``"circular"`` (periodic), ``"replicate"`` or
             ``"reflect"``.
@@ -58,6 +61,7 @@ class PlannedPolicy(Learner):
 
     scheme: str = "refined"
     network: str | Body = "mlp"
+    executor: Body | None = None
     width: int = 128
     depth: int = 2
     padding: Padding = "zeros"
@@ -73,6 +77,11 @@ class PlannedPolicy(Learner):
             raise UsageError(
                 "PlannedPolicy(network=...) must be 'mlp', 'conv' or a function (inputs, outputs) -> nn.Module; found "
                 f"{self.network!r}."
+            )
+        if self.executor is not None and not callable(self.executor):
+            raise UsageError(
+                "PlannedPolicy(executor=...) must be a function (inputs, outputs) -> nn.Module, or None; found "
+                f"{self.executor!r}."
             )
         if self.pretraining != 0:
             whole("PlannedPolicy", pretraining=self.pretraining)
@@ -91,8 +100,9 @@ class PlannedPolicy(Learner):
     def controller(self, problem: Problem) -> PlannedController:
         """A fresh controller for an open-loop problem."""
         fields = self.network == "conv"
+        body = self._body(problem)
         return planned_controller(
-            problem, self.scheme, self._body(problem), shared=self.shared, fields=fields
+            problem, self.scheme, body, executor=self.executor, shared=self.shared, fields=fields
         )
 
     def _body(self, problem: Problem) -> Body:
