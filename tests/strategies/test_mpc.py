@@ -32,6 +32,7 @@ from dpcontrol.run import run
 from dpcontrol.sim import DiscreteLinear
 from dpcontrol.strategies import CEM, CMAES, LBFGS, MPC, MPPI, Baseline, LearnedPolicy
 from dpcontrol.strategies.names import resolve
+from dpcontrol.strategies.receding.mpc import PLANNERS
 
 F64 = torch.float64
 TIGHT = LBFGS(iterations=300, gradient_tolerance=1e-11, loss_tolerance=1e-16)
@@ -231,7 +232,7 @@ def test_the_budget_lasts_to_the_end_and_is_kept(inner, steps):
             and found.loss < (0.95 if sampling and steps < 5_000 else 0.35) * 18.78
         )
         assert found.history["simulated_steps"] == [found.counts.simulated_steps]
-        # a population of 64 over 10 steps of 2 scenarios costs 1,280: most decisions cannot have one
+        # a population of 32 over 10 steps of 2 scenarios costs 640: most decisions cannot have one
         if steps == 3_000:
             assert ("could not pay" in found.status.sentence) == isinstance(inner, MPPI)
     else:
@@ -245,6 +246,34 @@ def test_budgets_in_gradients_and_seconds():
     assert 100 < found.counts.gradients <= 300 and found.status.kind == "scored"
     found = run(problem, MPC("cem"), budget=Budget(seconds=1.0))
     assert found.status.kind == "scored" and found.seconds < 2.0
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_every_planner_keeps_a_disturbed_regulator_near_rest(name):
+    problem = shaken(regulator(count=2, horizon=12), 0.05)
+    found = run(problem, MPC(name, horizon=6, hold=2, iterations=4))
+    assert found.loss < 0.7 * float(problem.judge(problem.start()).mean())
+    assert found.counts.failures == 0
+
+
+def test_a_window_of_one_step_begins_with_the_control_before():
+    problem = regulator(horizon=6)
+    controller = MPC(TIGHT, horizon=1).controller(problem)
+    asked = []
+
+    @dataclass(frozen=True)
+    class Listening:
+        def init(self, outset):
+            return controller.init(outset)
+
+        def act(self, memory, state, t, scenario):
+            asked.append((memory.played, controller.window(memory, state, scenario).start()["control"][:, 0]))
+            return controller.act(memory, state, t, scenario)
+
+    play(problem, Listening())
+    assert len(asked) == 6
+    for before, start in asked[1:]:
+        assert torch.equal(before, start)
 
 
 def test_holding_more_steps_costs_fewer_decisions():

@@ -160,12 +160,12 @@ class RecedingHorizon:
             state, memory = self._estimated(memory, state, scenario, purse(NOTHING))
         begun = self._remembered(memory, state, scenario)
         if memory.due == 0 and memory.ended is None:
-            budget = purse(_difference(memory.counts, before))
+            budget = purse(difference(memory.counts, before))
             if budget is None:
                 memory = replace(memory, decisions=memory.decisions + 1, idle=memory.idle + 1)
             else:
                 memory = self._decided(memory, state, begun, scenario, budget, watch)
-        plan = self._long_enough(memory.plan, scenario, 1)
+        plan = self._long_enough(memory, scenario, 1)
         control = plan[:, 0]
         if begun is not None:
             here = Moment(state, control, memory.k, memory.k * self.problem.simulator.dt)
@@ -177,7 +177,7 @@ class RecedingHorizon:
 
     def rest(self, memory: Memory, steps: int, scenario: Mapping[str, Tree]) -> Tensor:
         """Controls ``(scenarios, steps, *shape)`` of what is left, without looking: the plan, and its last row on."""
-        return self._long_enough(memory.plan, scenario, steps)[:, :steps]
+        return self._long_enough(memory, scenario, steps)[:, :steps]
 
     # -- one decision ------------------------------------------------------------------------------------------------
 
@@ -215,11 +215,11 @@ class RecedingHorizon:
         posed = window(
             self._known(scenario), state, memory.k, steps, terminal=self.rule.terminal, memories=remembered
         )
-        if memory.plan is None or memory.plan.shape[1] == 0:
+        if memory.plan is None:
             return posed
         (slot,) = posed.unknown.slots
         assert isinstance(slot, ControlSequence)
-        start = self._long_enough(memory.plan, scenario, posed.free_steps)[:, : posed.free_steps]
+        start = self._long_enough(memory, scenario, posed.free_steps)[:, : posed.free_steps]
         return replace(posed, unknown=Unknown((replace(slot, start=start),)))
 
     def _known(self, scenario: Mapping[str, Tree]) -> Problem:
@@ -245,15 +245,18 @@ class RecedingHorizon:
             plots={},
         )
 
-    def _long_enough(self, plan: Tensor | None, scenario: Mapping[str, Tree], steps: int) -> Tensor:
-        """A plan of at least so many rows, its last one repeated; the start guess where there is no plan at all."""
-        if plan is None or plan.shape[1] == 0:
+    def _long_enough(self, memory: Memory, scenario: Mapping[str, Tree], steps: int) -> Tensor:
+        """The plan with at least so many rows, its last one repeated; the start guess where there is no plan yet."""
+        plan = memory.plan
+        if plan is None:
             plan = self._known(scenario).start()["control"]
+        elif plan.shape[1] == 0:
+            assert memory.played is not None
+            plan = memory.played[:, None]
         lacking = steps - plan.shape[1]
         if lacking <= 0:
             return plan
-        last = plan[:, -1:]
-        return torch.cat([plan, last.expand(len(plan), lacking, *plan.shape[2:])], 1)
+        return torch.cat([plan, plan[:, -1:].expand(len(plan), lacking, *plan.shape[2:])], 1)
 
     # -- what it knows -----------------------------------------------------------------------------------------------
 
@@ -298,5 +301,10 @@ def _of_others(value: Any, slot: ControlSequence, count: int) -> bool:
     return isinstance(value, Tensor) and value.ndim == len(slot.sizes) + 2 and len(value) != count
 
 
-def _difference(after: Counts, before: Counts) -> Counts:
-    return Counts(after.simulated_steps - before.simulated_steps, after.gradients - before.gradients)
+def difference(after: Counts, before: Counts) -> Counts:
+    """What was spent in between."""
+    return Counts(
+        after.simulated_steps - before.simulated_steps,
+        after.gradients - before.gradients,
+        after.failures - before.failures,
+    )

@@ -51,9 +51,9 @@ class MPPI(Strategy):
     MPC for model-based reinforcement learning", ICRA 2017.
     """
 
-    samples: int = 64
+    samples: int = 32
     temperature: float = 0.1
-    sigma: float = 0.5
+    sigma: float = 1.0
     smoothing: float = 0.8
     decay: float = 0.95
     iterations: int | None = None
