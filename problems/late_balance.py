@@ -19,7 +19,7 @@ symbol      value                                                  unit
 ``N``       100 steps (60 in the small size)                       1
 ==========  =====================================================  =================
 
-The upright rest is unstable: deviations grow by a factor e in 0.26 s, and nothing can be done within the delay of 0.12 s.
+The upright rest is unstable: deviations grow by a factor e in 0.26 s, and nothing acts within the delay of 0.12 s.
 The state is a dict: ``cart`` ``(scenes, 4)`` and ``pending`` ``(scenes, 3)``, the decisions that are under way, oldest
 first. Observation: ``cart`` alone. A controller without a memory does not know what is under way, so that it cannot be
 optimal, whatever it is trained with; an open-loop search does not care.

@@ -1,6 +1,6 @@
 r"""A block that lies on a rough table, to be pushed to a place by a finger that must touch it first.
 
-The map of one step, all on a line (p, w position and speed of the finger; b, s those of the block; F pushes the finger):
+The map of one step, on a line (p, w position and speed of the finger; b, s of the block; F pushes the finger):
 
     w* = w + dt (F - c w) / m,     s* = s shrunk towards zero by dt mu g         (dry friction: it sticks, or slips)
     free, where p + dt w* < b + dt s*:    w' = w*, s' = s*
@@ -31,8 +31,9 @@ state, and the place.
 
 Objective: 100 (b_N - place)^2 + 0.001 sum F^2. Where the finger does not reach the block, the first term does not
 depend on the force: from zero force a gradient sees only that effort costs, and zero force is a local minimum. That is
-how contact hides what is to be gained from those who look only at slopes; once there is contact, slopes are fine: start
-from ``start=3.0``, and differentiable physics solves it.
+how contact hides what is to be gained from those who look only at slopes. From a force that touches, ``start=3.0``,
+slopes are fine and ``adjoint`` places every block; the first long step of ``lbfgs`` from there may fall back to where
+there is no touch, and then it stays.
 
 Metrics: ``placed``, the share of scenes whose block ends within 0.05 m of its place: a scene is *solved* then;
 ``distance`` (m).

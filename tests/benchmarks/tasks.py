@@ -129,11 +129,12 @@ def main() -> None:
     torch.set_num_threads(1)
     runs = json.loads(RECORD.read_text())["runs"] if RECORD.exists() else []
     known = {task: laws(task) for task in SOLVED}
-    for label in given.strategies:
-        for task in given.only:
-            for seed in range(SEEDS if OPTIONS[label].stochastic else 1):
+    for seed in range(SEEDS):
+        for label in given.strategies:
+            for task in given.only:
                 key = (task, label, seed)
-                if any((one["task"], one["strategy"], one["seed"]) == key for one in runs):
+                known_already = any((one["task"], one["strategy"], one["seed"]) == key for one in runs)
+                if known_already or (seed and not OPTIONS[label].stochastic):
                     continue
                 runs.append(measured(*key))
                 print(json.dumps(runs[-1]), flush=True)

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Demand, Problem, Scenarios, View
+from dpcontrol.problem import View
 from dpcontrol.results import Status, UsageError
-from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
 from dpcontrol.strategies.evolving.searches import Antithetic, Search, Separable
-from dpcontrol.strategies.learning.policy import Body, LearnedPolicy
+from dpcontrol.strategies.learning.posing import NetworkLearner
+from dpcontrol.strategies.learning.scenes import Scenes
 
 WITHOUT_BUDGET = 300  # generations
 SEARCHES = ("antithetic", "separable")
 
 
 @dataclass(frozen=True)
-class EvolvedPolicy(Strategy):
+class EvolvedPolicy(NetworkLearner):
     r"""Evolve the weights of a feedback controller ``u_k = network(observation_k; w)``.
 
     .. math:: \min_w \; E_{\text{scenario}} \, L(\text{closed loop under } w), \quad w \sim N(m, \sigma^2 C)
@@ -33,7 +33,7 @@ class EvolvedPolicy(Strategy):
     far is the distribution's mean, judged on validation scenes.
 
     Args:
-        network, base, width, depth: the controller, as in ``policy``.
+        network, base, width, depth: the controller; see :class:`~dpcontrol.strategies.learning.posing.NetworkLearner`.
         search: ``"antithetic"`` (mirrored pairs estimate a gradient, Adam follows it) or ``"separable"`` (covariance
             matrix adaptation with a diagonal matrix); see :mod:`dpcontrol.strategies.evolving.searches`.
         population: networks of a generation; an even number.
@@ -46,10 +46,6 @@ class EvolvedPolicy(Strategy):
     Source: T. Salimans et al., arXiv:1703.03864 (2017); R. Ros, N. Hansen, PPSN 2008.
     """
 
-    network: Body | nn.Module | None = None
-    base: str | None = None
-    width: int = 128
-    depth: int = 2
     search: str = "antithetic"
     population: int = 32
     batch: int = 16
@@ -60,6 +56,7 @@ class EvolvedPolicy(Strategy):
     validate_every: int = 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole("EvolvedPolicy", batch=self.batch, validation=self.validation)
         whole("EvolvedPolicy", validate_every=self.validate_every)
         whole("EvolvedPolicy", least=4, population=self.population)
@@ -71,31 +68,10 @@ class EvolvedPolicy(Strategy):
         one_of("EvolvedPolicy", SEARCHES, search=self.search)
         if self.iterations is not None:
             whole("EvolvedPolicy", iterations=self.iterations)
-        self._learned()
-
-    def _learned(self) -> LearnedPolicy:
-        """The strategy whose controller is evolved."""
-        return LearnedPolicy(self.network, base=self.base, width=self.width, depth=self.depth)
 
     @property
     def needs(self) -> frozenset[View]:
         return frozenset({View.LOSS, View.ACTING})
-
-    @property
-    def honours(self) -> frozenset[Demand]:
-        return frozenset({Demand.BOUNDS})
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
-    def pose(self, problem: Problem) -> Problem:
-        """The same problem, with the weights of a controller sought."""
-        return self._learned().pose(problem)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         most = cap(self.iterations, meter, WITHOUT_BUDGET, gradients=False)
@@ -114,12 +90,11 @@ class Evolution:
         self, strategy: EvolvedPolicy, meter: Meter, generator: torch.Generator, most: float
     ) -> None:
         self._strategy, self._meter, self._generator, self._most = strategy, meter, generator, most
-        scenarios = meter.problem.scenarios
-        self._draws = View.DISTRIBUTION in meter.problem.offers
         kept = meter.resumed()
         self.generation = 0
         self._seed = int(torch.randint(2**62, (), generator=generator)) if kept is None else kept["seed"]
-        mean = (strategy._learned().fresh(meter, generator) if kept is None else meter.start())[0]
+        self._scenes = Scenes(meter, self._seed, strategy.validation)
+        mean = (strategy.fresh(meter, generator) if kept is None else meter.start())[0]
         self._search: Search = (
             Antithetic(mean, strategy.sigma, strategy.learning_rate)
             if strategy.search == "antithetic"
@@ -128,18 +103,16 @@ class Evolution:
         if kept is not None:
             self.generation = kept["generation"]
             self._search.unpack(kept["search"])
-        self._validation = scenarios
-        if self._draws:
-            self._validation = scenarios.draw(torch.Generator().manual_seed(self._seed), strategy.validation)
-        else:
-            meter.remark("trained and validated on the very scenarios that it is judged on.")
+        if self._scenes.remark:
+            meter.remark(f"{self._scenes.remark.removeprefix('; ')}.")
 
     def step(self) -> None:
         """One generation, and the validation that is due before it."""
         if self.generation % self._strategy.validate_every == 0:
             self.validate()
         samples = self._search.ask(self._strategy.population, self._generator)
-        losses = self._meter.sampled_rows(samples, self._minibatch()).mean(1)
+        scenes = self._scenes.batch(self._generator, self._strategy.batch)
+        losses = self._meter.sampled_rows(samples, scenes).mean(1)
         losses = torch.where(torch.isfinite(losses), losses, torch.inf)
         done = min(1.0, max(self._meter.fraction(), self.generation / self._most))
         self._search.tell(losses, 0.5 * (1 + math.cos(math.pi * done)))
@@ -148,17 +121,8 @@ class Evolution:
     def validate(self) -> None:
         """Score the mean of the distribution on the validation scenes."""
         weights: Tensor = self._search.mean[None]
-        loss = self._meter.sampled_values(weights, self._validation).mean()
+        loss = self._meter.sampled_values(weights, self._scenes.validation).mean()
         self._meter.observe(weights, loss[None], steps=0)
-
-    def _minibatch(self) -> Scenarios:
-        scenarios, size = self._meter.problem.scenarios, self._strategy.batch
-        if self._draws:
-            return scenarios.draw(self._generator, size)
-        if scenarios.count <= size:
-            return scenarios
-        chosen = torch.randperm(scenarios.count, generator=self._generator)[:size]
-        return Scenarios(scenarios.take(chosen), scenarios.sampler, scenarios.shared)
 
     def pack(self) -> dict[str, Any]:
         """Everything that the rest of the search depends on."""
