@@ -21,7 +21,7 @@ from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Closing, Frame, Squares, Sum, Term
 from dpcontrol.problem.path import Moment, Path
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.slots import ControlSequence
+from dpcontrol.problem.slots import ControlSequence, MemoryNetwork, Policy
 from dpcontrol.problem.terms import Cost, Effort, Fold, Misfit, Penalty, Reach, Track
 from dpcontrol.problem.unknown import Slot, Unknown
 from dpcontrol.results import UsageError
@@ -70,10 +70,16 @@ def window(
 
     Raises:
         UsageError: for a problem with a prior, steps that the problem does not have, a state of another shape, no free
-            step for a control, or another ``terminal``.
+            step for a control, a controller with a memory, or another ``terminal``.
     """
     last = problem.first + problem.horizon
     end = _checked_end(problem, first, steps)
+    for slot in problem.unknown.slots:
+        if first > problem.first and isinstance(slot, Policy) and isinstance(slot.network, MemoryNetwork):
+            raise UsageError(
+                f"{problem.name} seeks the weights of a controller with a memory, which is not known at step {first}: "
+                "take the window of the open-loop problem, and let the controller begin there."
+            )
     if terminal not in TREATMENTS and not callable(terminal):
         raise UsageError(
             f"a window's terminal must be 'none', 'own' or a function terminal(state); found {terminal!r}."

@@ -25,6 +25,7 @@ from dpcontrol.problem import (
 from dpcontrol.problem.acting import from_value, play
 from dpcontrol.problem.packed import Layout
 from dpcontrol.problem.planned import enclosing, levels, middle, planned_controller
+from dpcontrol.problem.windowing import window
 from dpcontrol.results import UsageError
 
 F64 = torch.float64
@@ -291,3 +292,16 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence():
         planned_controller(field(control=(4, 2)), "refined", partial(ConvNet, width=4), fields=True)
     with pytest.raises(UsageError, match="plays a control step by step"):
         planned_controller(drift(4).with_unknown(Policy(MLP(3, 3))), "refined", body)
+
+
+def test_a_planner_begins_in_a_window_but_is_not_moved_into_one():
+    problem = drift(8)
+    data = problem.scenarios.data
+    midway = (data["initial_state"] + data["target"]) / 2
+    later = window(problem, midway, 4)
+    posed = later.with_unknown(Policy(executed(later, "staggered")))
+    way = data["target"] - midway
+    assert torch.allclose(posed.loss(posed.start()), 4 * (way / 2).square().sum(1), rtol=1e-10)
+    whole = problem.with_unknown(Policy(executed(problem, "staggered")))
+    with pytest.raises(UsageError, match="a controller with a memory, which is not known at step 4"):
+        window(whole, midway, 4)

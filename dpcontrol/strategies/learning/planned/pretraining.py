@@ -39,7 +39,7 @@ class Pretraining:
         self._meter, self._generator, self._training = meter, generator, training
         slot = meter.problem.unknown.slots[0]
         assert isinstance(slot, Policy) and isinstance(slot.network, PlannedController)
-        self._network = copy.deepcopy(slot.network)
+        self._network = copy.deepcopy(slot.network).to(meter.start().device)
 
     def run(self, weights: Tensor, iterations: int) -> Tensor:
         """The weights ``(1, dimension)`` after so many iterations."""
