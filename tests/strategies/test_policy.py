@@ -7,7 +7,8 @@ import torch
 from strategy_cases import F64, interrupted_and_resumed
 
 import dpcontrol as dp
-from dpcontrol.meter import Budget
+from dpcontrol.engine import Full
+from dpcontrol.meter import Budget, Meter
 from dpcontrol.problem import ControlSequence, Policy, Scenarios, control_problem, cost, effort, reach
 from dpcontrol.problem.observing import controller, observer
 from dpcontrol.results import UsageError
@@ -117,10 +118,12 @@ def test_same_seed_same_bits_and_another_seed_other_weights():
     assert run(integrator(), strategy, seed=4).history["loss"] != first.history["loss"]
 
 
-@pytest.mark.parametrize("drawn", [True, False])
-def test_resume_equals_uninterrupted(drawn, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("drawn", "options"), [(True, {"curriculum": 5}), (False, {"optimizer": "adam"}), (True, {"window": 10})]
+)
+def test_resume_equals_uninterrupted(drawn, options, tmp_path, monkeypatch):
     problem = integrator(drawn=drawn, count=20)
-    strategy = LearnedPolicy(width=8, **FAST)
+    strategy = LearnedPolicy(width=8, **FAST, **options)
     budget = Budget(simulated_steps=60_000)
     whole = run(problem, strategy, budget=budget, seed=5)
     assert whole.status.kind == "budget spent" and whole.counts.simulated_steps <= 60_000
@@ -166,6 +169,31 @@ def test_a_biased_window_changes_the_gradient_and_still_learns():
     assert cut.history["loss"][-1] < cut.history["loss"][0]
 
 
+def test_a_curriculum_differentiates_the_end_first_and_the_whole_horizon_from_the_middle_on():
+    reaches = []
+
+    class Spying(Meter):
+        def sampled_gradient(self, x, scenarios, mode=None):
+            reaches.append((mode or Full()).swept(30))
+            return super().sampled_gradient(x, scenarios, mode)
+
+    problem, strategy = integrator(), LearnedPolicy(linear, curriculum=3, iterations=100, **FAST)
+    meter = Spying(strategy.pose(problem))
+    strategy.run(meter, torch.Generator().manual_seed(1))
+    assert reaches[0] == 3 and reaches == sorted(reaches) and reaches[25] == pytest.approx(3 * 10**0.5, abs=1)
+    assert reaches[50:] == [30] * 50 and len(set(reaches)) > 20
+    # charged for what it differentiates: every iteration once for its run
+    assert meter.counts.simulated_steps == 16 * (100 * 30 + sum(reaches)) + 11 * 16 * 30
+    # the whole horizon has the last word
+    assert float(meter.best[0]) < 1.05 * float(optimal(problem.with_scenarios(validated(problem))).mean())
+
+
+def validated(problem):
+    """The scenes that a training from seed 1 validates on."""
+    seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(1)))
+    return problem.scenarios.draw(torch.Generator().manual_seed(seed), FAST["validation"])
+
+
 def test_gradients_that_are_not_finite_are_taken_back_or_end_the_run():
     class Blowing(torch.nn.Module):
         def __init__(self):
@@ -208,6 +236,10 @@ def test_what_it_refuses():
         LearnedPolicy(width=0)
     with pytest.raises(UsageError, match="network"):
         LearnedPolicy("mlp")
+    with pytest.raises(UsageError, match=r"not both \(found 3 and 5\)"):
+        LearnedPolicy(window=3, curriculum=5)
+    with pytest.raises(UsageError, match="one of soap, adam"):
+        LearnedPolicy(optimizer="sgd")
     problem = dp.control_problem(
         lambda x, u: x + u,
         initial_state=torch.zeros(1, 2, dtype=F64),

@@ -72,7 +72,7 @@ class ActorCritic(NetworkLearner):
     window: int = 16
     batch: int = 64
     optimizer: str = "soap"
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     value_rate: float = 5e-3
     value_steps: int = 16
     value_batch: int = 256

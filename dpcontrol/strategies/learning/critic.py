@@ -116,7 +116,7 @@ class Critic:
     def _rescale(self, wanted: Tensor) -> None:
         size = wanted.square().mean().sqrt().clamp_min(torch.finfo(wanted.dtype).tiny)
         before = torch.ones_like(size) if self._scale is None else self._scale
-        self._scale = size if self._scale is None else torch.lerp(self._scale, size, SLOWLY)
+        self._scale = size if self._scale is None else before * (size / before) ** SLOWLY
         for weights in (self._weights, self._slow):
             for name in self._last:
                 weights[name] = weights[name] * (before / self._scale)

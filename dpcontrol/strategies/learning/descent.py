@@ -56,7 +56,7 @@ class Adam(Optimizer):
         self._count += 1
         self._mean = torch.lerp(gradient, self._mean, self._first)
         self._square = torch.lerp(gradient.square(), self._square, self._second)
-        return _unit(self._mean, self._square, self._first, self._second, self._count)
+        return _unit(self._mean, self._square, self._first, self._second, self._count, TINY)
 
     def pack(self) -> Tree:
         return {"count": self._count, "mean": self._mean, "square": self._square}
@@ -105,12 +105,14 @@ class SOAP(Optimizer):
         kept["mean"] = torch.lerp(gradient, kept["mean"], self._first)
         if "left" not in kept:
             kept["square"] = torch.lerp(gradient.square(), kept["square"], self._second)
-            return _unit(kept["mean"], kept["square"], self._first, self._second, self._count)
+            return _unit(kept["mean"], kept["square"], self._first, self._second, self._count, TINY)
         left, right = kept["left basis"], kept["right basis"]
         turned = left.T @ gradient @ right
         kept["square"] = torch.lerp(turned.square(), kept["square"], self._second)
         mean = left.T @ kept["mean"] @ right
-        step = left @ _unit(mean, kept["square"], self._first, self._second, self._count) @ right.T
+        # directions that are nothing but rounding must not become steps of full size
+        least = kept["square"].max().sqrt() * torch.finfo(gradient.dtype).eps ** 0.5 + TINY
+        step = left @ _unit(mean, kept["square"], self._first, self._second, self._count, least) @ right.T
         kept["left"] = torch.lerp(gradient @ gradient.T, kept["left"], self._third)
         kept["right"] = torch.lerp(gradient.T @ gradient, kept["right"], self._third)
         if self._count % self._every == 0:
@@ -175,9 +177,11 @@ def falling(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _unit(mean: Tensor, square: Tensor, first: float, second: float, count: int) -> Tensor:
+def _unit(
+    mean: Tensor, square: Tensor, first: float, second: float, count: int, least: Tensor | float
+) -> Tensor:
     spread = (square / (1 - second**count)).sqrt()
-    return mean / ((1 - first**count) * (spread + TINY))
+    return mean / ((1 - first**count) * (spread + least))
 
 
 def _matrix(leaf: Tensor) -> Tensor:
