@@ -30,7 +30,7 @@ from dpcontrol.problem import (
 from dpcontrol.problem.acting import Acting
 from dpcontrol.run import run
 from dpcontrol.sim import DiscreteLinear
-from dpcontrol.strategies import CEM, CMAES, LBFGS, MPC, MPPI, Baseline, LearnedPolicy
+from dpcontrol.strategies import CEM, CMAES, LBFGS, MPC, MPPI, Baseline, LearnedPolicy, MovingHorizon
 from dpcontrol.strategies.names import resolve
 from dpcontrol.strategies.receding.mpc import PLANNERS
 
@@ -372,6 +372,8 @@ def test_a_model_that_fails_keeps_the_plan_before():
         (lambda: MPC(narrow=0.0), "narrow=...\\) must be a positive number"),
         (lambda: MPC(terminal="reach"), "'own', 'none' or a function"),
         (lambda: MPC(estimator="kalman"), "'auto', None, or an object with init"),
+        (lambda: MPC(estimator=MovingHorizon), "such as MovingHorizon\\(\\)"),
+        (lambda: MPC(foresight="yes"), "must be True or False"),
     ],
 )
 def test_options_that_make_no_sense(make, words):

@@ -123,7 +123,10 @@ class MPC(Strategy):
             raise UsageError(
                 f"MPC(terminal=...) must be 'own', 'none' or a function terminal(state); found {self.terminal!r}."
             )
-        if self.estimator not in (None, "auto") and not isinstance(self.estimator, Estimator):
+        if not isinstance(self.foresight, bool):
+            raise UsageError(f"MPC(foresight=...) must be True or False; found {self.foresight!r}.")
+        named = self.estimator is None or self.estimator == "auto"
+        if not named and (not isinstance(self.estimator, Estimator) or isinstance(self.estimator, type)):
             raise UsageError(
                 "MPC(estimator=...) must be 'auto', None, or an object with init(problem, outset) and update(memory, "
                 f"glance), such as MovingHorizon(); found {self.estimator!r}."
