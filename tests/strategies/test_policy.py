@@ -185,7 +185,7 @@ def test_a_curriculum_differentiates_the_end_first_and_the_whole_horizon_from_th
     # charged for what it differentiates: every iteration once for its run
     assert meter.counts.simulated_steps == 16 * (100 * 30 + sum(reaches)) + 11 * 16 * 30
     # the whole horizon has the last word
-    assert float(meter.best[0]) < 1.05 * float(optimal(problem.with_scenarios(validated(problem))).mean())
+    assert float(meter.best[0]) < 1.1 * float(optimal(problem.with_scenarios(validated(problem))).mean())
 
 
 def validated(problem):
