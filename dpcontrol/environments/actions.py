@@ -71,18 +71,16 @@ def action_map(problem: Problem, *, base: str | None = None, reach: float | None
     control, pose = slots[0], problem.pose()
 
     def full(value: float | Tensor) -> Tensor:
-        found = torch.as_tensor(value, dtype=pose.dtype, device=pose.device)
-        steps = found.ndim - len(control.sizes)
-        if steps > 0:  # a scale of its own for each step: the largest, since one map serves them all
-            found = found.flatten(0, steps - 1).amax(0)
-        return found.expand(control.sizes)
+        return torch.as_tensor(value, dtype=pose.dtype, device=pose.device).expand(control.sizes)
 
     low, high = (
         full(math.inf * sign if side is None else side)
         for side, sign in ((control.low, -1.0), (control.high, 1.0))
     )
     boxed = torch.isfinite(low) & torch.isfinite(high)
-    far = (REACH if reach is None else reach) * full(1.0 if control.scale is None else control.scale)
+    far = (REACH if reach is None else reach) * full(
+        control.step_scale(torch.empty((), dtype=pose.dtype, device=pose.device))
+    )
     middle = torch.where(boxed, (torch.where(boxed, low, 0.0) + torch.where(boxed, high, 0.0)) / 2, 0.0)
     half = torch.where(boxed, (torch.where(boxed, high, 0.0) - torch.where(boxed, low, 0.0)) / 2, far)
     return ActionMap(control, middle, half, law_of(problem, base))

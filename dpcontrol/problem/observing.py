@@ -141,8 +141,7 @@ class Controller(nn.Module):
                 for side in (self.control.low, self.control.high)
             )
             return (high + low) / 2 + (high - low) / 2 * torch.tanh(raw)
-        scale = 1.0 if self.control.scale is None else self.control.scale
-        return self.control.clip(raw * torch.as_tensor(scale, dtype=raw.dtype, device=raw.device))
+        return self.control.clip(raw * self.control.step_scale(raw))
 
 
 def controller(problem: Problem, body: Body, base: str | None = None) -> Controller:

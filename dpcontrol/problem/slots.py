@@ -68,9 +68,17 @@ class ControlSequence(Slot):
         """Numbers of a network ``(scenarios, *shape)`` as a control: between two finite bounds they are squashed by
         ``tanh``, elsewhere multiplied by the scale and clipped at a bound that has no partner."""
         if not self.boxed:
-            return self.clip(raw * torch.as_tensor(1.0 if self.scale is None else self.scale).to(raw))
+            return self.clip(raw * self.step_scale(raw))
         low, high = (torch.as_tensor(side).to(raw) for side in (self.low, self.high))
         return (high + low) / 2 + (high - low) / 2 * torch.tanh(raw)
+
+    def step_scale(self, like: Tensor) -> Tensor:
+        """The typical magnitude of one step's control, ``(*shape)`` or less: the largest where steps differ."""
+        given = torch.as_tensor(
+            1.0 if self.scale is None else self.scale, dtype=like.dtype, device=like.device
+        )
+        several = given.ndim - len(self.sizes)
+        return given if several <= 0 else given.flatten(0, several - 1).amax(0)
 
     def _full(self, pose: Pose) -> tuple[int, ...]:
         steps = (pose.horizon, *self.sizes)
