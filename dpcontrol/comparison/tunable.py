@@ -82,7 +82,7 @@ TUNABLE: Mapping[str, Space] = {
         "clip": Range(1.0, 10.0),
     },
     "shac": {
-        "learning_rate": Range(3e-4, 1e-2),
+        "learning_rate": Range(1e-3, 3e-2),
         "batch": Choice((16, 32, 64, 128)),
         "window": Choice((4, 8, 16, 32)),
     },
