@@ -96,7 +96,7 @@ def correction_problem(
     own = cut.of("test", cut.steps).spread(windows)
     hybrid = _hybrid(coarse, network, where, inputs, dimensions, measured)
     if name is None:
-        name = f"{type(hybrid.coarse).__name__} corrected {where}"
+        name = f"{type(hybrid.coarse).__name__} corrected {hybrid.where}"
     return control_problem(
         hybrid,
         initial_state=own.pop("initial_state"),
@@ -109,6 +109,7 @@ def correction_problem(
             "error_ratio": ErrorRatio(hybrid.coarse),
             **(metrics or {}),
         },
+        plots={"long rollouts": ErrorCurves(), **(plots or {})},
         name=name,
         **rest,
     )
