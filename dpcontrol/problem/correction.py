@@ -13,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.engine.trajectory import Trajectory, rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
+from dpcontrol.problem.evaluating import ErrorCurves
 from dpcontrol.problem.following import Compare, Follow
 from dpcontrol.problem.hybrids import MEASURED, channel_counts, missed
 from dpcontrol.problem.objective import Objective
