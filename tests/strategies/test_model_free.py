@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import dpcontrol as dp
+from dpcontrol.environments import Batch
+from dpcontrol.strategies.names import resolve
 
 pytest.importorskip("stable_baselines3")
 F64 = torch.float64
@@ -68,6 +71,55 @@ def test_the_same_seed_gives_the_same_numbers_and_nobody_elses_change(name):
     assert torch.equal(before[2], torch.get_rng_state())
 
 
+def follow(state, t, scenario):
+    """Four steps to the target, whatever the time."""
+    return (scenario["target"] - state) / 0.8
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_actions_correct_a_law_and_start_near_it(name):
+    problem = dataclasses.replace(moving(), baselines={"follow": follow})
+    law = float(problem.loss({"control": problem.run_law(follow).controls.transpose(0, 1)}).mean())
+    strategy = resolve(name, {**OPTIONS[name], "base": "follow"})
+    posed = strategy.pose(problem)
+    untrained = float(posed.loss(posed.start()).mean())
+    nothing = float(problem.loss(problem.start()).mean())
+    assert abs(untrained - law) < 0.15 * (nothing - law)
+    # the environment plays what the controller plays
+    batch = Batch(problem, 50, actions=posed.unknown.slots[0].network.actions)
+    batch.reset(torch.arange(50))
+    total = sum(batch.step(torch.zeros(50, 2)).reward for _ in range(6))
+    assert -float(total.mean()) == pytest.approx(law, rel=1e-6)
+    with pytest.raises(dp.UsageError, match="no law called 'lead'"):
+        dp.solve(problem, name, base="lead")
+
+
+def test_reach_is_that_of_an_open_control():
+    problem = moving().with_unknown(dp.ControlSequence(2))
+    network = resolve("ppo", {"reach": 0.5}).pose(problem).unknown.slots[0].network
+    assert network.actions.half.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_it_explores_by_the_state_and_anneals_its_rate(name):
+    options = {**OPTIONS[name], "environments": 16, "state_noise": 4, "schedule": "cosine", "steps": 480}
+    found = [dp.solve(moving(), name, **options) for _ in range(2)]
+    assert found[0].loss == found[1].loss and np.isfinite(found[0].loss)
+    # what is played is the mean of the noisy actions, and the stored weights are those of the network
+    assert any(key.endswith("log_std") for key in found[0].value["policy"])
+
+
+def test_losses_on_other_scenes_do_not_compete():
+    """An untrained network is far better on these easy scenes than on drawn ones; that must not be its score."""
+    hard = moving()
+    easy = hard.with_scenarios(
+        dataclasses.replace(hard.scenarios, data={k: 0.01 * v for k, v in hard.scenarios.data.items()})
+    )
+    solution = dp.solve(easy, "ppo", steps=200, **{**OPTIONS["ppo"], "environments": 16})
+    assert min(solution.history["loss"]) > 1.0  # of drawn scenes
+    assert solution.loss < 0.1
+
+
 def test_a_problem_without_a_control_is_refused():
     problem = dp.control_problem(
         lambda x, u: 0.9 * x,
@@ -80,7 +132,10 @@ def test_a_problem_without_a_control_is_refused():
         dp.solve(problem, "ppo")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"environments": 1.5}, {"learning_rate": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"environments": 1.5}, {"learning_rate": -1.0}, {"schedule": "linear"}, {"reach": 0}],
+)
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(dp.UsageError):
         dp.solve(moving(), "ppo", **wrong)
