@@ -109,7 +109,7 @@ def test_compare_prints_records_and_writes_a_report_that_can_be_made_again(capsy
 
 
 def test_two_limits_are_two_budgets_and_what_was_tuned_is_compared_and_resumed(capsys, outside):
-    tuning = ["tune", "burgers", *SMALL, "--strategy", "adjoint", "--trials", "2", "--workers", "0"]
+    tuning = ["tune", "linear_quadratic", *SMALL, "--strategy", "adjoint", "--trials", "2", "--workers", "0"]
     tuning += ["--simulated-steps", "4000", "--space", "learning_rate=0.01:0.5", "--output", "tuned"]
     assert main([*tuning, "--json"]) == 0
     tuned = json.loads(capsys.readouterr().out)
@@ -118,7 +118,7 @@ def test_two_limits_are_two_budgets_and_what_was_tuned_is_compared_and_resumed(c
     assert "compare takes it with --tuned tuned" in capsys.readouterr().out
     asked = [
         "compare",
-        "burgers",
+        "linear_quadratic",
         *SMALL,
         "--strategies",
         "lbfgs,adjoint",
@@ -137,7 +137,7 @@ def test_two_limits_are_two_budgets_and_what_was_tuned_is_compared_and_resumed(c
     assert main(["resume", "two", "--json", "--quiet", "--workers", "0"]) == 0
     assert json.loads(capsys.readouterr().out) == records
     assert main(["resume", "tuned"]) == 2 and "--output tuned" in capsys.readouterr().err
-    assert main(["compare", "burgers", *SMALL, "--tuned", "two"]) == 2
+    assert main(["compare", "linear_quadratic", *SMALL, "--tuned", "two"]) == 2
     assert "holds no tuning" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from dpcontrol import store
 from dpcontrol.comparison import figures, finding, overview, posteriors, pricing, summary
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.report import write_report
+from dpcontrol.comparison.verdict import verdict
 from dpcontrol.results import UsageError
 
 
@@ -73,7 +74,7 @@ class Comparison:
 
     def finding(self) -> finding.Finding:
         """Who won, in words; of several budgets who won under which."""
-        return finding.verdict([(each.results, each.summaries()) for each in self.rounds])
+        return verdict([(each.results, each.summaries()) for each in self.rounds])
 
     def table(self) -> str:
         """Tables for the terminal, what their numbers are, and the finding in words; under each budget."""

@@ -8,6 +8,7 @@ r"""What quality costs: to get near the best, to decide once more, and from how 
 - **Break-even**: a controller costs its whole training :math:`T` once, a solver :math:`c` for each scene until it is as
   good as the controller; from :math:`n = T / (c - d)` scenes on the controller has cost less, with :math:`d` the cost
   of its decisions in one scene (no simulated steps, some seconds). The solver with the smallest cost a scene counts.
+  Where a simple law is as good as the controller, its training never pays.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class BreakEven:
         steps, seconds: numbers of scenes, infinite where a decision costs more than a solve; ``None`` without a solver.
         per_scene: simulated steps of the solver for each scene, until it is as good.
         gap: how far the controller's loss is above that of the best solver, relative; ``None`` without a solver.
+        law: a simple law that is at least as good as the controller: it needs no training, so nothing breaks even.
     """
 
     controller: str
@@ -53,6 +55,7 @@ class BreakEven:
     seconds: float | None
     per_scene: float | None
     gap: float | None
+    law: str | None = None
 
     @property
     def equal(self) -> bool:
@@ -127,11 +130,17 @@ def break_even(results: Results, summaries: Sequence[Summary]) -> list[BreakEven
     kinds = {summary.label: kind_of(results, summary.label) for summary in summaries}
     solvers = [summary for summary in summaries if kinds[summary.label] == SOLVED and summary.complete]
     controllers = [s for s in summaries if kinds[s.label] == NETWORK and s.complete]
-    return [_against(results, each, solvers) for each in controllers] if solvers else []
+    laws = [summary for summary in summaries if summary.law and summary.complete]
+    return [_against(results, each, solvers, laws) for each in controllers] if solvers else []
 
 
-def _against(results: Results, controller: Summary, solvers: Sequence[Summary]) -> BreakEven:
+def _against(
+    results: Results, controller: Summary, solvers: Sequence[Summary], laws: Sequence[Summary]
+) -> BreakEven:
     assert controller.loss is not None
+    for law in laws:  # best first
+        if law.loss is not None and law.loss.value <= controller.loss.value:
+            return BreakEven(controller.label, None, None, None, None, None, law.label)
     quality, scenes = controller.loss.value, results.asked["scenarios"]
     best = min(summary.loss.value for summary in solvers if summary.loss is not None)
     costs = {}

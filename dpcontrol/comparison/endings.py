@@ -7,7 +7,7 @@ from typing import Any
 
 from dpcontrol.comparison.records import STALLED, Results, Run
 from dpcontrol.comparison.summary import Summary
-from dpcontrol.comparison.words import counted
+from dpcontrol.comparison.words import counted, listed
 
 ALMOST_ALL = 0.95  # of the budget: whoever spent it could hardly have gone on
 
@@ -55,6 +55,22 @@ def _share(results: Results, runs: Sequence[Run]) -> float | None:
 
     shares = [max(spent(run.record, name) / limit for name, limit in limits.items()) for run in runs]
     return sum(shares) / len(shares)
+
+
+def idle(results: Results) -> list[str]:
+    """Strategies whose first question costs more than the budget: what is scored is where they start."""
+    labels = []
+    for label in results.labels:
+        runs = [run for run in results.of(label) if run.status == "budget spent"]
+        if runs and all(run.record["counts"]["simulated_steps"] == 0 for run in runs):
+            labels.append(label)
+    if not labels:
+        return []
+    verb, whose = ("has", "its") if len(labels) == 1 else ("have", "their")
+    return [
+        f"{listed(labels)} {verb} not run a single step: {whose} first question costs more than the budget, and what "
+        f"is scored is where {'it starts' if len(labels) == 1 else 'they start'}."
+    ]
 
 
 def failures(summaries: Sequence[Summary]) -> list[str]:

@@ -20,20 +20,22 @@ def sentences(results: Results, summaries: Sequence[Summary]) -> list[str]:
     told = []
     everybody = _best_of_each(summaries)
     if everybody is not None:
-        told.append(_told(everybody, "the best strategy"))
+        told.append(_told(everybody, "the best strategy") + _behind_a_law(everybody, summaries))
         told += _by_scene(summaries)
     learned = [each for each in summaries if kind_of(results, each.label) == NETWORK]
     controllers = _best_of_each(learned)
     if controllers is not None and controllers != everybody:
-        bar = next((each for each in summaries if each.law and each.loss is not None), None)
-        behind = bar is not None and all(summaries.index(each) > summaries.index(bar) for each in controllers)
-        law = (
-            f" Both are behind the simple law {bar.label.removeprefix('baseline: ')}."
-            if behind and bar
-            else ""
-        )
-        told.append(_told(controllers, "the best learned controller") + law)
+        told.append(_told(controllers, "the best learned controller") + _behind_a_law(controllers, summaries))
     return told
+
+
+def _behind_a_law(pair: tuple[Summary, Summary], summaries: Sequence[Summary]) -> str:
+    """A sentence where a simple law is better than both."""
+    labels = [summary.label for summary in summaries]
+    bar = next((each for each in summaries if each.law and each.loss is not None), None)
+    if bar is None or min(labels.index(each.label) for each in pair) < labels.index(bar.label):
+        return ""
+    return f" Both are behind the simple law {bar.label.removeprefix('baseline: ')}."
 
 
 def without_gradients(first: Sequence[Summary], summaries: Sequence[Summary]) -> bool:

@@ -36,6 +36,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     drawn = posteriors.sampled(results)
     trouble = [
         *([] if drawn else endings.own_limits(results)),
+        *endings.idle(results),
         *endings.stalls(results),
         *endings.failures(summaries),
         *(f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None),
@@ -45,7 +46,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         return Finding(posteriors.NO_DRAWS, (*posteriors.silent(results), *trouble))
     if found is None:
         start = "Incomplete comparison: no run has an answer so far." if stopped + missing else None
-        return Finding(start or "No run has an answer.", (*trouble, *_resumable(stopped, missing)))
+        return Finding(start or "No run has an answer.", (*trouble, *resumable(stopped, missing)))
     if stopped + missing:
         return _so_far(results, summaries, found, trouble)
     if drawn:
@@ -60,38 +61,6 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *pricing.told(results, summaries),
     ]
     return Finding(_headline(found, summaries), (*sentences, *trouble))
-
-
-def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
-    """What several budgets say together: who won under which, and under which differentiable physics lost."""
-    found = [finding(results, summaries) for results, summaries in rounds]
-    if len(found) == 1:
-        return found[0]
-    budgets = [results.budget or "no budget" for results, _ in rounds]
-    places = [standing(summaries) for _, summaries in rounds]
-    clear = all(place is not None for place in places) and not any(any(unfinished(r)) for r, _ in rounds)
-    firsts = [() if place is None else tuple(sorted(each.label for each in place.first)) for place in places]
-    every = "both budgets" if len(rounds) == 2 else f"all {len(rounds)} budgets"
-    if clear and len(set(firsts)) == 1:
-        verb = "is" if len(firsts[0]) == 1 else "share"
-        headline = (
-            f"{listed(list(firsts[0]))} {verb} {'best' if verb == 'is' else 'the first place'} under {every}"
-        )
-    elif clear:
-        headline = "; ".join(
-            f"with {budget}: {listed(list(names))}" for budget, names in zip(budgets, firsts, strict=True)
-        )
-        headline = f"Who is best depends on the budget: {headline}"
-    else:
-        headline = "Incomplete comparison: not every budget has an answer so far"
-    said = zip(budgets, found, strict=True)
-    sentences = [f"With {budget}: {each.headline.rstrip('.')}." for budget, each in said]
-    if clear:
-        named = zip(budgets, rounds, strict=True)
-        sentences += families.over_budgets([(budget, *each) for budget, each in named])
-    left = [unfinished(each) for each, _ in rounds]
-    sentences += _resumable(sum(stopped for stopped, _ in left), sum(missing for _, missing in left))
-    return Finding(headline, tuple(sentences))
 
 
 def budget_words(results: Results) -> str:
@@ -278,7 +247,7 @@ def _so_far(
     """No winner where budgets are not equal: who leads, how far the others are, and what is missing."""
     best = found.best
     everybody = (*found.sharing, *found.behind)
-    sentences = _resumable(*unfinished(results))
+    sentences = resumable(*unfinished(results))
     if everybody:
         gaps = "; ".join(f"{_name(each.summary)} {more_loss(best, each)}" for each in everybody)
         sentences.append(f"So far, with unequal budgets, and {_paired(everybody)}: {gaps}.")
@@ -286,7 +255,7 @@ def _so_far(
     return Finding(headline, (*sentences, *trouble))
 
 
-def _resumable(stopped: int, missing: int) -> list[str]:
+def resumable(stopped: int, missing: int) -> list[str]:
     if not stopped + missing:
         return []
     return [

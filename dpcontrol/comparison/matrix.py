@@ -8,37 +8,23 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dpcontrol import store, sweep
+from dpcontrol import store
 from dpcontrol.comparison.comparison import Comparison
-from dpcontrol.comparison.display import Display
 from dpcontrol.comparison.figures import own_figures
 from dpcontrol.comparison.moments import given_reference
 from dpcontrol.comparison.planning import Given, asked, checked_budgets, plan
-from dpcontrol.comparison.records import (
-    NOT_RUN,
-    REFUSED,
-    Results,
-    Run,
-    Task,
-    from_solution,
-    slug,
-    solved,
-    without_solution,
-)
+from dpcontrol.comparison.records import Results, Task, slug
 from dpcontrol.comparison.references import reference_solutions
+from dpcontrol.comparison.running import run_all, waiting_run
 from dpcontrol.comparison.summary import summarise
-from dpcontrol.meter import Budget, Progress
+from dpcontrol.meter import Budget
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import UsageError
-from dpcontrol.solution import Solution
-from dpcontrol.solving import solve
 from dpcontrol.strategies.baselines import Baseline
 
 
@@ -141,7 +127,7 @@ class _Comparing:
         problem, tasks = self.problem, self.tasks
         results = Results(
             name=problem.name,
-            runs=tuple(_waiting(task, problem.name) for task in tasks),
+            runs=tuple(waiting_run(task, problem.name) for task in tasks),
             laws=tuple(dict.fromkeys(task.label for task in tasks if isinstance(task.strategy, Baseline))),
             references=reference_solutions(problem),
             asked=self.asked(limits),
@@ -156,7 +142,7 @@ class _Comparing:
         results.write()
         if waiting:
             return results
-        runs = _run_all(problem, tasks, limits, place, self.workers, self.shown, resume)
+        runs = run_all(problem, tasks, limits, place, self.workers, self.shown, resume)
         results = dataclasses.replace(results, runs=tuple(runs))
         results = dataclasses.replace(results, own_figures=own_figures(problem, results, summarise(results)))
         results.write()
@@ -196,155 +182,3 @@ def environment() -> dict[str, str]:
     found["machine"] = f"{platform.system()} {platform.machine()}, {cores} cores"
     found["date"] = time.strftime("%Y-%m-%d")
     return found
-
-
-# -- running ----------------------------------------------------------------------------------------------------------
-
-
-def _waiting(task: Task, problem: str) -> Run:
-    if task.refused is not None:
-        return without_solution(task.label, task.seed, problem, REFUSED, task.refused, said=task.said)
-    sentence = (
-        "it was not run: the comparison was interrupted before its turn; dpcontrol resume goes on with it."
-    )
-    return without_solution(task.label, task.seed, problem, NOT_RUN, sentence, said=task.said)
-
-
-def _run_all(
-    problem: Problem,
-    tasks: Sequence[Task],
-    budget: Budget,
-    folder: Path | None,
-    workers: int | None,
-    shown: bool,
-    resume: bool,
-) -> list[Run]:
-    finished = {
-        task.folder_name: run for task in tasks if resume and (run := _finished(task, folder)) is not None
-    }
-    todo = [task for task in tasks if task.refused is None and task.folder_name not in finished]
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    processes = min(cores if workers is None else workers, len(todo))
-    jobs = [
-        sweep.Job(
-            task.folder_name,
-            work,
-            {
-                "problem": problem,
-                "task": task,
-                "budget": budget,
-                "folder": _place(folder, task),
-                "resume": resume,
-            },
-        )
-        for task in todo
-    ]
-    labels = [f"{task.label}, seed {task.seed}" if task.strategy.stochastic else task.label for task in todo]
-    display = Display(labels, processes, sys.stderr, budget.seconds) if shown else None
-    try:
-        outcomes = sweep.run_jobs(
-            jobs, workers=processes, on_event=None if display is None else display.event
-        )
-    finally:
-        if display is not None:
-            display.close()
-    for task, outcome in zip(todo, outcomes, strict=True):
-        finished[task.folder_name] = _made_of(task, outcome, problem.name, _place(folder, task))
-    runs = []
-    for task in tasks:
-        run = finished.get(task.folder_name) or _waiting(task, problem.name)
-        if folder is not None:
-            run.store(folder / "runs" / task.folder_name)
-        runs.append(run)
-    return runs
-
-
-def _place(folder: Path | None, task: Task) -> Path | None:
-    return None if folder is None else folder / "runs" / task.folder_name
-
-
-def _finished(task: Task, folder: Path | None) -> Run | None:
-    """The run of an earlier call, if it ended by itself."""
-    place = _place(folder, task)
-    if place is None or not (place / "record.json").is_file() or not solved(place):
-        return None
-    run = Run.load(place)
-    return None if run.status in ("interrupted", NOT_RUN, REFUSED) else run
-
-
-def _made_of(task: Task, outcome: sweep.Outcome, problem: str, place: Path | None) -> Run:
-    if outcome.value is not None:
-        run: Run = outcome.value
-        return run
-    if outcome.interrupted:
-        return _waiting(dataclasses.replace(task, refused=None), problem)
-    text = (outcome.error or "").strip()
-    # the last line of a traceback is the error itself; a dead worker is one sentence
-    sentence = text.splitlines()[-1].removeprefix("dpcontrol.results.UsageError: ")
-    return without_solution(
-        task.label,
-        task.seed,
-        problem,
-        "failed",
-        sentence,
-        seconds=outcome.seconds,
-        detail=text,
-        said=task.said,
-    )
-
-
-def work(
-    *,
-    problem: Problem,
-    task: Task,
-    budget: Budget,
-    folder: Path | None,
-    resume: bool,
-    report: Callable[[dict[str, Any]], None],
-) -> Run:
-    """One run, in a worker process: solve, store, and hand back plain values."""
-    report({"state": "started"})
-    try:
-        solution = _solution(problem, task, budget, folder, resume, report)
-        run = from_solution(task, problem, solution, keep=folder is None)
-    except Exception as error:
-        report({"state": "ended", "text": f"failed: {error}"})
-        raise
-    report({"state": "ended", "loss": run.record["loss"], "text": run.status})
-    if folder is not None:
-        run.store(folder)
-    return run
-
-
-def _solution(
-    problem: Problem,
-    task: Task,
-    budget: Budget,
-    folder: Path | None,
-    resume: bool,
-    report: Callable[[dict[str, Any]], None],
-) -> Solution:
-    going_on = resume and folder is not None and (folder / "run.json").is_file()
-    if going_on and folder is not None and solved(folder):
-        found = Solution.load(folder)
-        if found.status.kind != "interrupted":
-            return found
-
-    def listen(progress: Progress) -> None:
-        report({"loss": progress.loss, "fraction": progress.fraction})
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that runs compare, however many workers there are
-    try:
-        return solve(
-            problem,
-            task.strategy,
-            budget=budget,
-            seed=task.seed,
-            callback=listen,
-            progress=False,
-            folder=folder,
-            resume=going_on,
-        )
-    finally:
-        torch.set_num_threads(before)

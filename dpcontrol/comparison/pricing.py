@@ -11,7 +11,7 @@ from dpcontrol.comparison.decisions import LAW, NETWORK, REPLANNED, SOLVED, TOGE
 from dpcontrol.comparison.profiles import profiles
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.summary import Summary, aligned
-from dpcontrol.comparison.words import amount, counted, number
+from dpcontrol.comparison.words import amount, counted, listed, number
 
 NEAR = f"{100 * WITHIN:g} %"
 TWICE = 2.0  # the factor whose share of the profile stands in the table
@@ -75,7 +75,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
             "Breaks even: the number of scenes from which on the controller's whole training has cost less simulated "
             "steps than solving each of them, by the cheapest strategy that was solved scene by scene, until it is as "
             f"good as the controller; never, where the controller is more than {NEAR} above what solving reaches (the "
-            "number in brackets then holds for the controller's own quality)."
+            "number in brackets then holds for the controller's own quality), or no better than a simple law."
         )
     if profiles(results, summaries):
         parts.append(
@@ -116,6 +116,8 @@ def _decision(results: Results, label: str) -> str:
 def _even(found: BreakEven | None) -> str:
     if found is None:
         return "–"
+    if found.law is not None:
+        return "never: a law does"
     if found.steps is None:
         return "at once: no solver is as good"
     if math.isinf(found.steps):
@@ -170,7 +172,17 @@ def seconds_words(seconds: float) -> str:
 def told(results: Results, summaries: Sequence[Summary]) -> list[str]:
     """In words: from how many scenes on each controller pays."""
     sentences = []
-    for each in costs.break_even(results, summaries):
+    found = costs.break_even(results, summaries)
+    idle = [each for each in found if each.law is not None]
+    if idle:
+        law = str(idle[0].law).removeprefix("baseline: ")
+        names, verb = listed([each.controller for each in idle]), "pays" if len(idle) == 1 else "pay"
+        sentences.append(
+            f"Training {names} never {verb}: the simple law {law}, which needs none, is at least as good."
+        )
+    for each in found:
+        if each.law is not None:
+            continue
         if each.steps is None or each.per_scene is None or each.gap is None:
             sentences.append(f"No strategy that solves scene by scene gets as good as {each.controller}.")
             continue

@@ -104,6 +104,9 @@ def more_loss(reference: Summary, each: Gap) -> str:
         interval = "" if low is None or high is None else f" [{number(1 + low)}, {number(1 + high)}]"
         return f"{number(1 + value)} times the loss{interval}"
     sign = -1.0 if value < 0 else 1.0
-    ends = [] if low is None or high is None else sorted([100 * sign * low, 100 * sign * high])
+    # what is far below the digits that are shown is rounding
+    ends = (
+        [] if low is None or high is None else sorted(100 * sign * round(end, 9) + 0.0 for end in (low, high))
+    )
     interval = f" [{', '.join(number(end, 2) for end in ends)}]" if ends else ""
     return f"{number(100 * abs(value), 2)} % {'less' if value < 0 else 'more'} loss{interval}"

@@ -12,12 +12,13 @@ from typing import Any
 from dpcontrol.comparison import figures, posteriors, pricing
 from dpcontrol.comparison.about import as_html
 from dpcontrol.comparison.decisions import NETWORK
-from dpcontrol.comparison.finding import budget_words, caption, finding, verdict
+from dpcontrol.comparison.finding import budget_words, caption, finding
 from dpcontrol.comparison.overlaid import POSTERIORS
 from dpcontrol.comparison.player import animation
 from dpcontrol.comparison.ranking import standing, unfinished
 from dpcontrol.comparison.records import Results, Run
 from dpcontrol.comparison.summary import ROUNDING, Summary, metric_names, seeds_alone, status_words, vanishes
+from dpcontrol.comparison.verdict import verdict
 from dpcontrol.comparison.words import amount, listed, number
 from dpcontrol.plot import style
 from dpcontrol.solution import Solution

@@ -93,6 +93,19 @@ def test_never_where_solving_is_better_and_at_once_where_it_is_worse() -> None:
     assert any("never breaks even in quality" in said for said in pricing.told(made_of, summaries))
 
 
+def test_a_controller_that_a_simple_law_equals_never_pays() -> None:
+    policy = made("policy", [2.2] * 4, course=[(6000, 2.2)], decision=NETWORK)
+    good = made("ppo", [2.1] * 4, course=[(6000, 2.1)], decision=NETWORK)
+    law = made("baseline: amble", [2.15] * 4, decision=LAW, family="law")
+    made_of = results(solver(), policy, good, law, laws=("baseline: amble",))
+    summaries = summarise(made_of)
+    found = {each.controller: each for each in costs.break_even(made_of, summaries)}
+    assert found["policy"].law == "baseline: amble" and found["policy"].steps is None
+    assert found["ppo"].law is None and found["ppo"].per_scene == 200 and found["ppo"].steps == 30
+    words = " ".join(pricing.told(made_of, summaries))
+    assert "Training policy never pays: the simple law amble, which needs none, is at least as good." in words
+
+
 def test_decisions_that_cost_more_than_solves_never_pay() -> None:
     assert costs.scenes_until(100.0, 0.0) == math.inf
     assert costs.scenes_until(100.0, -1.0) == math.inf

@@ -5,9 +5,9 @@ from made_runs import made, results
 
 from dpcontrol.comparison import finding
 from dpcontrol.comparison.decisions import NETWORK
-from dpcontrol.comparison.finding import verdict
 from dpcontrol.comparison.records import Results, Run
 from dpcontrol.comparison.summary import summarise
+from dpcontrol.comparison.verdict import verdict
 
 HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
 
@@ -68,7 +68,7 @@ def test_over_budgets_it_is_said_who_won_under_which() -> None:
 
     words = told(quick, long)
     assert words.startswith(
-        "Who is best depends on the budget: with 100 simulated steps: cmaes; with 9,000 simulated steps: lbfgs"
+        "Who is best depends on the budget: cmaes with 100 simulated steps; lbfgs with 9,000 simulated steps"
     )
     assert "Differentiable physics lost over all strategies with 100 simulated steps." in words
     assert told(long, long).startswith("lbfgs is best under both budgets")

@@ -207,3 +207,9 @@ def test_samplers_that_a_small_budget_left_without_draws_do_not_win_by_their_sta
     assert "nuts left no draws: it ended. So 2,000 simulated steps do not pay" in str(found)
     assert "(20 k) may leave some" in str(found) and "lbfgs gives a single point" in str(found)
     assert "is best" not in str(found)
+
+
+def test_who_cannot_pay_for_a_first_question_is_scored_where_it_starts() -> None:
+    found = said(run("a", HARD), run("b", 2 * HARD, steps=0))
+    assert "b has not run a single step: its first question costs more than the budget" in str(found)
+    assert "single step" not in str(said(run("a", HARD), run("b", 2 * HARD)))
