@@ -1,4 +1,4 @@
-"""``ppo`` and ``sac`` on forced Burgers: a counted number of tuning trials, then as many steps as there is time for.
+"""``ppo``, ``sac``, ``evolved_policy`` on forced Burgers: counted tuning trials, then as many steps as time allows.
 
     python tests/benchmarks/burgers_model_free.py tune      # eight trials each: results/burgers_model_free_tuning.json
     python tests/benchmarks/burgers_model_free.py curves    # the best of each: results/burgers_model_free.json
@@ -23,13 +23,15 @@ from dpcontrol.problems import burgers
 
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
+from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 
 RESULTS = Path(__file__).parent / "results"
 TUNING, CURVES = RESULTS / "burgers_model_free_tuning.json", RESULTS / "burgers_model_free.json"
-CLASSES = {"ppo": PPO, "sac": SAC}
-TRIAL_STEPS = {"ppo": 300_000, "sac": 12_000}  # twenty to forty CPU seconds each
-LONG_STEPS = {"ppo": 5_000_000, "sac": 120_000}
+CLASSES: dict[str, type[Any]] = {"ppo": PPO, "sac": SAC, "evolved_policy": EvolvedPolicy}
+# ten to forty CPU seconds each
+TRIAL_STEPS = {"ppo": 300_000, "sac": 12_000, "evolved_policy": 1_000_000}
+LONG_STEPS = {"ppo": 5_000_000, "sac": 120_000, "evolved_policy": 50_000_000}
 SEEDS = 3
 LAW, LINE = {"base": "look ahead", "reach": 1.0}, {"base": "straight line", "reach": 1.0}
 PPO_OWN = {
@@ -59,12 +61,24 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
         {**SAC_OWN, **LINE, "entropy": -2.5, "learning_rate": 3e-4},
         {**SAC_OWN, "entropy": -2.0, "reach": 2.0},
     ],
+    "evolved_policy": [
+        {},
+        {"base": "look ahead"},
+        {"base": "straight line"},
+        {"base": "straight line", "sigma": 0.02, "learning_rate": 0.005},
+        {"base": "straight line", "sigma": 0.1},
+        {"base": "straight line", "population": 128, "batch": 8},
+        {"base": "straight line", "search": "separable", "sigma": 0.02},
+        {"base": "look ahead", "sigma": 0.02, "learning_rate": 0.005},
+    ],
 }
 
 
 def learned(name: str, options: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
     """One run: what it came to, and its curve."""
-    strategy = CLASSES[name](**{**options, "validate_every": max(1, steps // 25)})
+    # generations, or environment steps
+    every = {} if name == "evolved_policy" else {"validate_every": max(1, steps // 25)}
+    strategy = CLASSES[name](**options, **every)
     began = time.process_time()
     solution = run(burgers.problem(), strategy, seed=seed, budget=Budget(simulated_steps=steps))
     history = solution.history
@@ -126,7 +140,7 @@ def write(path: Path, what: str, runs: list[dict[str, Any]], more: dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["tune", "curves"])
-    parser.add_argument("--only", nargs="*", default=["ppo", "sac"])
+    parser.add_argument("--only", nargs="*", choices=list(CLASSES), default=list(CLASSES))
     given = parser.parse_args()
     torch.set_num_threads(1)
     {"tune": tune, "curves": curves}[given.what](given.only)

@@ -38,7 +38,7 @@ OPTIONS: dict[str, Strategy] = {
     "lbfgs, 8 random starts": MultiStart(LBFGS(), starts=8),
     "cem": CEM(),
     "cmaes": CMAES(),
-    "policy": LearnedPolicy(**SMALL),
+    "policy": LearnedPolicy(**SMALL, batch=16, validation=32),
     "evolved_policy": EvolvedPolicy(**SMALL, batch=8, population=16, validation=32),
     "ppo": PPO(
         **SMALL, environments=16, rollout=128, epochs=5, learning_rate=1e-3, schedule="cosine", validation=32,
