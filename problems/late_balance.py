@@ -57,7 +57,7 @@ GAINS = (2.0, 3.0, 31.0, 8.0)  # of position, velocity, angle, angular velocity
 CART = ODE(CartPole(), dt=DT)
 DEFAULTS = {
     "full": {"strategies": ["baseline", "adjoint", "lbfgs", "cem", "cmaes"], "simulated_steps": 2_000_000},
-    "small": {"strategies": ["baseline", "adjoint", "lbfgs", "cem"], "simulated_steps": 100_000},
+    "small": {"strategies": ["baseline", "adjoint", "lbfgs", "cem"], "simulated_steps": 30_000},
 }
 State = Mapping[str, Tensor]
 
