@@ -40,6 +40,8 @@ def trials_figure(found: Robustness) -> Any:
         axes.set_ylim(len(found.trials) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("loss")
+        if not finite:
+            axes.set_xticks([])
         handles, labels = axes.get_legend_handles_labels()
         body.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9.5)
     return figure
