@@ -103,7 +103,7 @@ class Comparison:
             captions.append(posteriors.caption(self.results))
         elif not posteriors.sought(self.results) and any(line.loss is not None for line in lines):
             table += f"\n\n{pricing.text_table(self.results, lines)}"
-            captions.append(pricing.caption(self.results, lines))
+            captions.append(" ".join(pricing.notes(self.results, lines)))
         return table, captions
 
     def plot(self, path: str | Path | None = None) -> Any:

@@ -55,7 +55,7 @@ def text_table(results: Results, summaries: Sequence[Summary]) -> str:
     return aligned(HEAD, rows(results, summaries), range(1, len(HEAD)))
 
 
-def caption(results: Results, summaries: Sequence[Summary]) -> str:
+def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
     """What the columns are, and the rules behind them."""
     kinds = {costs.kind_of(results, label) for label in results.labels}
     parts = [
@@ -83,7 +83,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
             "most twice that; runs that failed count as missed."
         )
     parts.append(_tuning(results))
-    return " ".join(parts)
+    return parts
 
 
 # how each kind of decision was measured

@@ -112,7 +112,7 @@ def _costs(results: Results, summaries: Sequence[Summary]) -> dict[str, Any]:
             {"cells": cells, "colour": colours[cells[0]], "law": cells[0] in results.laws}
             for cells in pricing.rows(results, summaries)
         ],
-        "caption": pricing.caption(results, summaries),
+        "notes": pricing.notes(results, summaries),
     }
 
 

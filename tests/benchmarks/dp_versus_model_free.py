@@ -1,7 +1,7 @@
 """Differentiable physics against model-free learning and evolution, on equal terms; and where it loses.
 
     python tests/benchmarks/dp_versus_model_free.py                              # all tasks, ten seeds, hours
-    python tests/benchmarks/dp_versus_model_free.py --tasks burgers --workers 2
+    python tests/benchmarks/dp_versus_model_free.py --tasks burgers --scale 0.4 --trials 4    # an hour or two
     python tests/benchmarks/dp_versus_model_free.py --size small --seeds 2 --trials 2 --scale 0.05  # minutes, to try it
 
 For each task: every learned or evolved method gets the same number of tuning trials (the first are its defaults) on
@@ -9,7 +9,7 @@ tuning scenes of their own, then all are compared under two budgets, in simulate
 kept in ``runs/dp_versus_model_free/<size>/<task>`` (``--folder``): tuning trials, raw runs, ``report.html``. Interrupt
 it and call it again: it goes on with what is there. ``results/dp_versus_model_free.json`` is written behind each task.
 
-Budgets are those of one run. As a rough guide, CPU minutes of one core for a million simulated steps of Burgers:
+Budgets are those of one run, of trials as of judged ones. As a rough guide, CPU minutes of one core for a million simulated steps of Burgers:
 ppo 2, sac 17 (one update for four steps), policy and planner 1, evolved_policy 1.
 """
 
@@ -67,7 +67,7 @@ def budgets_of(task: Task, scale: float) -> list[Budget]:
 def tuned_strategies(problem: Problem, budget: Budget, folder: Path, options: Any) -> list[str | Tuned]:
     """All strategies, those that are tuned with the options that their trials found."""
     found: list[str | Tuned] = ["baseline"] if problem.baselines else []
-    for name in STRATEGIES:
+    for name in options.strategies.split(","):
         if name not in named():
             continue
         if name not in TUNED or options.trials < 2 or mismatch(problem, resolve(name)) is not None:
@@ -142,6 +142,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", default=",".join(TASKS), help=f"of {', '.join(TASKS)} (default: all)")
+    parser.add_argument(
+        "--strategies", default=",".join(STRATEGIES), help="beside the simple laws (default: all that exist)"
+    )
     parser.add_argument("--size", default="full", choices=("full", "small"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=8, help="tuning trials of each method; below 2 none")
@@ -152,7 +155,7 @@ def main() -> None:
         "--record", default=None, help="where the record goes (default: results/, for the full size)"
     )
     options = parser.parse_args()
-    full = options.size == "full" and options.scale == 1.0
+    full = options.size == "full" and options.scale == 1.0 and options.strategies == ",".join(STRATEGIES)
     target = (
         Path(options.record) if options.record else RESULTS if full else Path(options.folder) / "record.json"
     )
