@@ -43,15 +43,18 @@ if TYPE_CHECKING:
     from dpcontrol.problem import Policy as Policy
     from dpcontrol.problem import Problem as Problem
     from dpcontrol.problem import ProcessNoise as ProcessNoise
+    from dpcontrol.problem import Reference as Reference
     from dpcontrol.problem import Scenarios as Scenarios
     from dpcontrol.problem import Separately as Separately
     from dpcontrol.problem import StudentT as StudentT
     from dpcontrol.problem import TruncatedNormal as TruncatedNormal
     from dpcontrol.problem import closing as closing
     from dpcontrol.problem import control_problem as control_problem
+    from dpcontrol.problem import corrected as corrected
     from dpcontrol.problem import correction_problem as correction_problem
     from dpcontrol.problem import cost as cost
     from dpcontrol.problem import effort as effort
+    from dpcontrol.problem import evaluate as evaluate
     from dpcontrol.problem import fold as fold
     from dpcontrol.problem import gradient_growth as gradient_growth
     from dpcontrol.problem import inference_problem as inference_problem
@@ -60,7 +63,9 @@ if TYPE_CHECKING:
     from dpcontrol.problem import penalty as penalty
     from dpcontrol.problem import plan_gradient as plan_gradient
     from dpcontrol.problem import reach as reach
+    from dpcontrol.problem import simulated_reference as simulated_reference
     from dpcontrol.problem import track as track
+    from dpcontrol.problem import training_scenarios as training_scenarios
     from dpcontrol.problem import window as window
     from dpcontrol.pyro_bridge import pyro_model as pyro_model
     from dpcontrol.pyro_bridge import pyro_simulate as pyro_simulate
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
     from dpcontrol.sim import ODE as ODE
     from dpcontrol.sim import BlackBox as BlackBox
     from dpcontrol.sim import FunctionSimulator as FunctionSimulator
+    from dpcontrol.sim import HybridSimulator as HybridSimulator
     from dpcontrol.sim import JaxFunction as JaxFunction
     from dpcontrol.sim import PhiFlowStep as PhiFlowStep
     from dpcontrol.sim import Simulator as Simulator
@@ -101,7 +107,12 @@ if TYPE_CHECKING:
     from dpcontrol.strategies import MovingHorizon as MovingHorizon
     from dpcontrol.strategies import MultiStart as MultiStart
     from dpcontrol.strategies import NewtonKrylov as NewtonKrylov
+    from dpcontrol.strategies import Noisy as Noisy
     from dpcontrol.strategies import PlannedPolicy as PlannedPolicy
+    from dpcontrol.strategies import Stopped as Stopped
+    from dpcontrol.strategies import Supervised as Supervised
+    from dpcontrol.strategies import Surrogate as Surrogate
+    from dpcontrol.strategies import Unrolled as Unrolled
     from dpcontrol.trials import ActuatorDelay as ActuatorDelay
     from dpcontrol.trials import Disturbance as Disturbance
     from dpcontrol.trials import Mismatch as Mismatch
@@ -150,15 +161,18 @@ ROOMS = {
         "Policy",
         "Problem",
         "ProcessNoise",
+        "Reference",
         "Scenarios",
         "TruncatedNormal",
         "Separately",
         "StudentT",
         "closing",
         "control_problem",
+        "corrected",
         "correction_problem",
         "cost",
         "effort",
+        "evaluate",
         "fold",
         "gradient_growth",
         "inference_problem",
@@ -167,7 +181,9 @@ ROOMS = {
         "penalty",
         "plan_gradient",
         "reach",
+        "simulated_reference",
         "track",
+        "training_scenarios",
         "window",
     ),
     "pyro_bridge": ("pyro_model", "pyro_simulate"),
@@ -176,6 +192,7 @@ ROOMS = {
     "sim": (
         "BlackBox",
         "FunctionSimulator",
+        "HybridSimulator",
         "JaxFunction",
         "ODE",
         "PhiFlowStep",
@@ -213,8 +230,13 @@ ROOMS = {
         "MovingHorizon",
         "MultiStart",
         "NewtonKrylov",
+        "Noisy",
         "LearnedPolicy",
         "PlannedPolicy",
+        "Stopped",
+        "Supervised",
+        "Surrogate",
+        "Unrolled",
         "PPO",
         "SAC",
         "NUTS",

@@ -70,8 +70,8 @@ STEPS = {"full": 120, "small": 60}
 HORIZON = {"full": 60, "small": 20}
 STRATEGIES = ["unrolled", "stopped", "noisy", "supervised", "surrogate"]
 DEFAULTS = {
-    "full": {"strategies": STRATEGIES, "simulated_steps": 1_000_000},
-    "small": {"strategies": STRATEGIES, "simulated_steps": 60_000},
+    "full": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 1_000_000},
+    "small": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 60_000},
 }
 
 
@@ -93,7 +93,7 @@ class Upwind(Simulator):
 
     def check(self, initial: Tree, parameters: Mapping[str, Tensor]) -> None:
         h = 1 / initial.shape[1]
-        c, kappa = parameters["velocity_0"], parameters["diffusivity"]
+        c, kappa = parameters["velocity_0"].detach(), parameters["diffusivity"].detach()
         number = float((c * self.dt / h + 2 * kappa * self.dt / h**2).max())
         if number > 1 or float(c.min()) < 0:
             raise UsageError(

@@ -246,9 +246,9 @@ class Meter:
         """Losses ``(scenarios,)`` on other scenarios, and the gradient ``(1, dimension)`` of their mean.
 
         For stochastic training of something shared; such losses are charged, but never the best so far (tell the meter
-        a judged loss by :meth:`observe`). ``mode`` replaces how the rollout is differentiated, ``horizon`` its number of
-        steps (for scenarios of that many). Numbers that are not finite are handed on as they are, and counted. They are
-        not journalled: a strategy that asks for them stores its state.
+        a judged loss by :meth:`observe`). ``mode`` replaces how the rollout is differentiated, ``horizon`` its
+        number of steps (for scenarios of that many). Numbers that are not finite are handed on as they are, and
+        counted. They are not journalled: a strategy that asks for them stores its state.
         """
         point = x.detach().requires_grad_()
         losses = self._sampled(point, scenarios, mode, horizon, sweeps=1)

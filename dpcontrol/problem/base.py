@@ -55,6 +55,7 @@ class Demand(enum.Enum):
 
     BOUNDS = "bounds"
     CONSTRAINTS = "constraints"
+    HELD_OUT = "held-out trajectories (nothing may be fitted to those that it is judged on)"
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,11 @@ class Problem:
     def demands(self) -> frozenset[Demand]:
         """What a strategy has to honour."""
         bounded = self.unknown.limits(self.pose()) is not None
-        found = {Demand.BOUNDS: bounded, Demand.CONSTRAINTS: bool(self.constraint_functions)}
+        found = {
+            Demand.BOUNDS: bounded,
+            Demand.CONSTRAINTS: bool(self.constraint_functions),
+            Demand.HELD_OUT: isinstance(self.scenarios.sampler, Windows),
+        }
         return frozenset(demand for demand, there in found.items() if there)
 
     @property

@@ -55,8 +55,9 @@ def correction_problem(
     The unknown is ``z["parameters"]["correction"]``. The problem's own scenarios, on which it is judged, are windows of
     the *test* trajectories; those that training draws (``scenarios.draw``) are windows of the *training* trajectories;
     strategies that train a correction (``unrolled``, ``supervised``, ``noisy``, ``stopped``, ``surrogate``) draw them
-    of the length they want, and validate on the *validation* trajectories. A strategy that knows no distribution
-    (``lbfgs``, say) fits the problem's own scenarios: give it ``problem.with_scenarios(training_scenarios(problem))``.
+    of the length they want, and validate on the *validation* trajectories. Strategies that would fit the problem's own
+    scenarios (``lbfgs``, say) are refused; they can fit a problem whose scenarios are a fixed set of training windows,
+    ``problem.with_scenarios(training_scenarios(problem))``.
 
     What differs between trajectories (a viscosity) is an entry of the scenarios: where ``coarse`` has a parameter of
     that name it takes its value, and the network sees those that ``inputs`` names as constant channels.

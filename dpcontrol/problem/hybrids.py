@@ -40,7 +40,10 @@ def training_windows(problem: Problem) -> Windows:
 def training_scenarios(
     problem: Problem, part: str = "train", *, steps: int | None = None, most: int = 32
 ) -> Scenarios:
-    """Windows of a part of the trajectories, evenly spread, as scenarios of a correction problem.
+    """Windows of a part of the trajectories, evenly spread, as a fixed set of scenarios of a correction problem.
+
+    A problem with such scenarios and no others, ``problem.with_scenarios(training_scenarios(problem))``, can be fitted
+    by any strategy; the answer is judged by the problem that it came from.
 
     Args:
         problem: made by :func:`correction_problem`.
@@ -56,7 +59,7 @@ def training_scenarios(
         name: tree.map(lambda leaf: leaf[:1].expand(count, *leaf.shape[1:]), own.data[name])
         for name in own.shared
     }
-    return Scenarios({**shared, **found}, cut, own.shared)
+    return Scenarios({**shared, **found}, None, own.shared)
 
 
 def corrected(problem: Problem, z: Mapping[str, Tree]) -> HybridSimulator:

@@ -10,10 +10,12 @@ from strategy_cases import interrupted_and_resumed
 from dpcontrol import tree
 from dpcontrol.engine import Full, StopGradient
 from dpcontrol.meter import Budget, Meter
+from dpcontrol.problem import training_scenarios
 from dpcontrol.problem.hybrids import fresh_weights, training_windows
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.sim import Still
+from dpcontrol.solving import solve
 from dpcontrol.strategies import Noisy, Stopped, Supervised, Surrogate, Unrolled
 
 FAST = {"batch": 4, "iterations": 12, "validate_every": 5, "validation": 2}
@@ -165,3 +167,14 @@ def test_fields_that_make_no_sense_are_refused():
             make()
     with pytest.raises(UsageError, match="from 1 to the 12 steps of the reference; found 13"):
         run(posed(), Unrolled(unroll=13, **FAST))
+
+
+def test_nothing_is_fitted_to_the_trajectories_that_it_is_judged_on():
+    problem = posed()
+    with pytest.raises(
+        UsageError, match="cannot honour the held-out trajectories .* strategies that fit: noisy"
+    ):
+        solve(problem, "lbfgs")
+    fitted = solve(problem.with_scenarios(training_scenarios(problem)), "lbfgs", iterations=50)
+    assert fitted.problem.horizon == 4
+    assert fitted.loss < 0.3 * float(fitted.problem.loss(problem.start()).mean())

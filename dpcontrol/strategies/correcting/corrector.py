@@ -12,7 +12,7 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.engine.gradients import GradientMode, StopGradient
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Problem, Scenarios, View, training_scenarios, without_solver
+from dpcontrol.problem import Demand, Problem, Scenarios, View, training_scenarios, without_solver
 from dpcontrol.problem.hybrids import fresh_weights, training_windows
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
@@ -68,6 +68,10 @@ class Corrector(Strategy):
     @property
     def needs(self) -> frozenset[View]:
         return frozenset({View.LOSS, View.GRADIENT, View.REFERENCE})
+
+    @property
+    def honours(self) -> frozenset[Demand]:
+        return frozenset({Demand.HELD_OUT})
 
     @property
     def stochastic(self) -> bool:
