@@ -71,8 +71,8 @@ class SensorNoise(Trial):
     r"""Every entry of the state is seen with a Gaussian error of its own, new at every step.
 
     Its standard deviation is ``level`` times the typical size of the state: the root mean square over the problem's own
-    scenes of the initial states and the targets, one number for each part of the state. See
-    :class:`~dpcontrol.problem.Sensed`.
+    scenes of the initial states and the targets, one number for each part of the state (1 where all of it is zero).
+    See :class:`~dpcontrol.problem.Sensed`.
 
     Args:
         level: 0 or larger.
