@@ -27,6 +27,7 @@ from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 
 RESULTS = Path(__file__).parent / "results"
+POLICY = RESULTS / "burgers_policy.json"
 TUNING, CURVES = RESULTS / "burgers_model_free_tuning.json", RESULTS / "burgers_model_free.json"
 CLASSES: dict[str, type[Any]] = {"ppo": PPO, "sac": SAC, "evolved_policy": EvolvedPolicy}
 # ten to forty CPU seconds each
@@ -97,6 +98,42 @@ def learned(name: str, options: dict[str, Any], steps: int, seed: int) -> dict[s
     }
 
 
+def steps_of_policy(ratio: float) -> float | None:
+    """Simulated steps after which ``policy`` was at an effort ratio, the mean of its recorded seeds.
+
+    Its curve is that of its validation scenes, scaled to end at the ratio of the held-out ones. ``None`` without a
+    record, or where it never was there.
+    """
+    if not POLICY.exists():
+        return None
+    found = []
+    for entry in json.loads(POLICY.read_text())["runs"]:
+        if entry["policy"] == "policy, base straight line":
+            steps, losses = entry["validation"]
+            end = entry["scenes"]["held out"]["effort_ratio"]
+            found += [k for k, loss in zip(steps, losses, strict=True) if loss / losses[-1] * end <= ratio][
+                :1
+            ]
+    return sum(found) / len(found) if found else None
+
+
+def caught_up(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of every run: what it reached, after how many steps, and how many ``policy`` took to be there."""
+    rows = []
+    for entry in runs:
+        steps, theirs = entry["simulated steps"], steps_of_policy(entry["effort ratio"])
+        rows.append(
+            {
+                "strategy": entry["strategy"],
+                "effort ratio": round(entry["effort ratio"], 4),
+                "simulated steps": steps,
+                "policy was there after": theirs,
+                "factor": None if theirs is None else round(steps / theirs, 1),
+            }
+        )
+    return rows
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
@@ -133,8 +170,12 @@ def curves(names: list[str]) -> None:
 
 
 def write(path: Path, what: str, runs: list[dict[str, Any]], more: dict[str, Any]) -> None:
+    """The record, with the factor of steps at which ``policy`` was as good."""
     command = f"python tests/benchmarks/burgers_model_free.py {what}"
-    path.write_text(json.dumps({"command": command, **more, "runs": runs}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"command": command, **more, "beside policy": caught_up(runs), "runs": runs}, indent=1)
+        + "\n"
+    )
 
 
 def main() -> None:

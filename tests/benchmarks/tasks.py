@@ -1,6 +1,6 @@
 """Who solves which task at equal simulated steps, tasks where differentiable physics may lose among them.
 
-    python tests/benchmarks/tasks.py [--only hidden_target push_block] [--strategies policy ppo]
+    python tests/benchmarks/tasks.py [--only hidden_target push_block] [--strategies policy ppo] [--steps 1000000]
 
 Every strategy gets the same number of simulated steps on the small size of every problem (a step of a backward sweep
 counts as one more), three seeds where it draws random numbers, and is judged on the problem's own scenes. ``lbfgs``,
@@ -75,17 +75,18 @@ SOLVED = {
 }
 
 
-def measured(task: str, label: str, seed: int) -> dict[str, Any]:
+def measured(task: str, label: str, seed: int, steps: int) -> dict[str, Any]:
     """One run."""
     problem: Problem = importlib.import_module(f"dpcontrol.problems.{task}").problem(size="small")
     began = time.process_time()
-    solution = run(problem, OPTIONS[label], seed=seed, budget=Budget(simulated_steps=STEPS))
+    solution = run(problem, OPTIONS[label], seed=seed, budget=Budget(simulated_steps=steps))
     rule = SOLVED[task]
     value = solution.metrics[rule.metric]
     return {
         "task": task,
         "strategy": label,
         "seed": seed,
+        "budget": steps,
         "loss": round(solution.loss, 4),
         rule.metric: round(value, 4),
         "solved": rule.by(value),
@@ -110,11 +111,11 @@ def laws(task: str) -> dict[str, Any]:
 
 
 def table(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Task -> strategy -> how many of its seeds solved it, and the mean loss."""
+    """Budget -> task -> strategy -> how many of its seeds solved it, and the mean loss."""
     found: dict[str, Any] = {}
     for entry in runs:
-        own = [one for one in runs if (one["task"], one["strategy"]) == (entry["task"], entry["strategy"])]
-        found.setdefault(entry["task"], {})[entry["strategy"]] = {
+        own = [one for one in runs if all(one[key] == entry[key] for key in ("budget", "task", "strategy"))]
+        found.setdefault(str(entry["budget"]), {}).setdefault(entry["task"], {})[entry["strategy"]] = {
             "solved": f"{sum(one['solved'] for one in own)} of {len(own)}",
             "mean loss": round(float(np.mean([one["loss"] for one in own])), 3),
         }
@@ -125,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(SOLVED), choices=list(SOLVED))
     parser.add_argument("--strategies", nargs="*", default=list(OPTIONS), choices=list(OPTIONS))
+    parser.add_argument("--steps", type=int, default=STEPS, help="simulated steps of a run")
     given = parser.parse_args()
     torch.set_num_threads(1)
     runs = json.loads(RECORD.read_text())["runs"] if RECORD.exists() else []
@@ -132,15 +134,14 @@ def main() -> None:
     for seed in range(SEEDS):
         for label in given.strategies:
             for task in given.only:
-                key = (task, label, seed)
-                known_already = any((one["task"], one["strategy"], one["seed"]) == key for one in runs)
-                if known_already or (seed and not OPTIONS[label].stochastic):
+                key = (task, label, seed, given.steps)
+                done = any((one["task"], one["strategy"], one["seed"], one["budget"]) == key for one in runs)
+                if done or (seed and not OPTIONS[label].stochastic):
                     continue
                 runs.append(measured(*key))
                 print(json.dumps(runs[-1]), flush=True)
                 record = {
                     "command": "python tests/benchmarks/tasks.py",
-                    "simulated steps of a run": STEPS,
                     "options": {name: repr(strategy) for name, strategy in OPTIONS.items()},
                     "solved means": {name: rule._asdict() for name, rule in SOLVED.items()},
                     "laws": known,
