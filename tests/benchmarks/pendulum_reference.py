@@ -132,26 +132,31 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return table
 
 
+def read() -> list[dict[str, Any]]:
+    """The runs so far."""
+    return json.loads(RECORD.read_text())["runs"] if RECORD.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="parts of labels, such as sb3 or sac")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    runs = json.loads(RECORD.read_text())["runs"] if RECORD.exists() else []
     law = JUDGED.run_law(pendulum_torque.energy_shaping)
     baseline = float(pendulum_torque.episode_return(law, {}).mean())
     contenders = [("sb3", theirs, name) for name in STEPS] + [("ours", ours, name) for name in OURS]
     for who, learner, name in sorted(contenders, key=lambda entry: entry[2]):
         for seed in range(chosen.seeds):
             label = f"{who} {name}"
-            done = any(entry["learner"] == label and entry["seed"] == seed for entry in runs)
+            done = any(entry["learner"] == label and entry["seed"] == seed for entry in read())
             if done or not all(part in label for part in chosen.only):
                 continue
             began = time.process_time()
             found = learner(name, seed)
             spent = round(time.process_time() - began, 1)
-            runs.append({"learner": label, "seed": seed, **found, "cpu seconds": spent})
+            # read anew: another process may run the other learners
+            runs = [*read(), {"learner": label, "seed": seed, **found, "cpu seconds": spent}]
             print(json.dumps(runs[-1]), flush=True)
             record = {
                 "command": "python tests/benchmarks/pendulum_reference.py",
