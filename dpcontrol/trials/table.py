@@ -108,7 +108,8 @@ class Robustness:
 
     def table(self) -> str:
         """A block for each trial, best first: loss, interval, times the first trial's loss, metrics, failures."""
-        names = list(next((row.metrics for row in self.rows if row.metrics), {}))[:SHOWN_METRICS]
+        there = [name for row in self.rows for name, value in row.metrics.items() if value == value]
+        names = list(dict.fromkeys(there))[:SHOWN_METRICS]  # those that are a number anywhere
         first = self.trials[0]
         head = ["trial", "controller", "loss", "95 % interval", f"× {first}", *names, "failed"]
         lines = []
