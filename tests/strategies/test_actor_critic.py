@@ -11,7 +11,7 @@ from test_policy import integrator, linear, optimal, same
 
 import dpcontrol as dp
 from dpcontrol.meter import Budget
-from dpcontrol.problem import Policy, gradient_growth
+from dpcontrol.problem import ControlSequence, Policy, Scenarios, control_problem, cost, gradient_growth
 from dpcontrol.problem.acting import from_solution, play
 from dpcontrol.problem.slots import MemoryNetwork
 from dpcontrol.results import UsageError
@@ -22,6 +22,7 @@ from dpcontrol.strategies.learning.policy import LearnedPolicy
 from dpcontrol.strategies.learning.underway import Stretch, Underway, advance
 
 FAST = {"batch": 16, "validation": 16, "validate_every": 10}
+QUICK = {**FAST, "value_steps": 4, "value_batch": 64}
 
 
 @pytest.mark.parametrize("window", [7, 31, 50])
@@ -96,7 +97,7 @@ def test_another_scale_does_not_change_the_values():
 @pytest.mark.parametrize("window", [10, 30])
 def test_it_comes_close_to_riccati_on_scenes_it_never_saw(window):
     problem = integrator()
-    strategy = ActorCritic(width=32, window=window, learning_rate=0.02, iterations=80, **FAST)
+    strategy = ActorCritic(width=32, window=window, learning_rate=0.02, iterations=80, **QUICK)
     solution = run(problem, strategy, seed=1)
     assert solution.loss <= 1.06 * float(optimal(problem).mean())
     assert bool((solution.losses >= optimal(problem) - 1e-9).all())
@@ -104,7 +105,7 @@ def test_it_comes_close_to_riccati_on_scenes_it_never_saw(window):
 
 
 def test_same_seed_same_bits_another_seed_other_weights_and_the_budget_is_kept():
-    strategy, budget = ActorCritic(width=8, window=12, **FAST), Budget(simulated_steps=20_000)
+    strategy, budget = ActorCritic(width=8, window=12, **QUICK), Budget(simulated_steps=20_000)
     first = run(integrator(), strategy, seed=3, budget=budget)
     torch.rand(7)
     same(first, run(integrator(), strategy, seed=3, budget=budget))
@@ -113,7 +114,7 @@ def test_same_seed_same_bits_another_seed_other_weights_and_the_budget_is_kept()
 
 
 def test_an_iteration_costs_as_much_as_one_of_policy():
-    counts = run(integrator(), ActorCritic(width=8, window=7, iterations=10, **FAST)).counts
+    counts = run(integrator(), ActorCritic(width=8, window=7, iterations=10, **QUICK)).counts
     steps, staggered = 16 * 30, 16 * (7 + 14 + 21 + 28)
     assert counts.simulated_steps == 10 * 2 * steps + 2 * steps + staggered
     assert counts.gradients == 10 * 16
@@ -122,7 +123,7 @@ def test_an_iteration_costs_as_much_as_one_of_policy():
 @pytest.mark.parametrize("drawn", [True, False])
 def test_resume_equals_uninterrupted(drawn, tmp_path, monkeypatch):
     problem, budget = integrator(drawn=drawn, count=20), Budget(simulated_steps=45_000)
-    strategy = ActorCritic(width=8, window=12, **FAST)
+    strategy = ActorCritic(width=8, window=12, **QUICK)
     whole = run(problem, strategy, budget=budget, seed=5)
     path = tmp_path / "run"
     same(whole, interrupted_and_resumed(problem, strategy, path, monkeypatch, after=3, budget=budget))
@@ -142,8 +143,28 @@ def test_where_gradients_explode_a_value_learns_what_the_whole_horizon_cannot():
     growth = gradient_growth(problem)
     assert growth.rate > 0.5 and growth.rate * growth.steps > 20
     whole, value = LearnedPolicy(**EXPLODING), ActorCritic(window=5, **EXPLODING)
-    found = trained(problem, 250_000, whole=whole, value=value)
-    assert found["value"] < 0.7 * found["whole"], found
+    found = trained(problem, 200_000, whole=whole, value=value)
+    assert found["value"] < 0.75 * found["whole"], found
+
+
+def test_a_value_knows_of_costs_that_come_long_after_a_window():
+    """Rest at the end is all that is wanted: short windows alone see nothing but effort until it is late."""
+    easy = integrator()
+    problem = control_problem(
+        easy.simulator,
+        initial_state=easy.scenarios.data["initial_state"],
+        horizon=30,
+        objective=cost(
+            stage=lambda x, u, t: 0.1 * u.square().sum(1), terminal=lambda x: 10 * x.square().sum(1)
+        ),
+        control=ControlSequence((1,)),
+        scenarios=Scenarios({}, sampler=easy.scenarios.sampler),
+        name="rest_at_the_end",
+    )
+    options = {"width": 16, "window": 5, "learning_rate": 0.02, "iterations": 100}
+    blind = run(problem, LearnedPolicy(**options, **FAST), seed=1)
+    value = run(problem, ActorCritic(**options, **QUICK), seed=1)
+    assert value.loss < 0.6 * blind.loss
 
 
 @pytest.mark.slow
@@ -155,7 +176,7 @@ def test_where_gradients_explode_a_curriculum_helps_as_well():
 
 
 def test_a_trained_controller_can_be_put_on_trial():
-    solution = dp.solve(integrator(), "shac", width=8, window=10, iterations=10, **FAST)
+    solution = dp.solve(integrator(), "shac", width=8, window=10, iterations=10, **QUICK)
     played = play(solution.problem, from_solution(solution))
     torch.testing.assert_close(played.losses, solution.losses)
 
@@ -187,7 +208,7 @@ def test_a_controller_with_a_memory_is_refused():
 
     asked = integrator().with_unknown(Policy(Counting()))
     with pytest.raises(UsageError, match="has a memory"):
-        run(asked, ActorCritic(**FAST))
+        run(asked, ActorCritic(**QUICK))
 
 
 def test_gradients_that_are_not_finite_are_taken_back_or_end_the_run():
@@ -199,7 +220,7 @@ def test_gradients_that_are_not_finite_are_taken_back_or_end_the_run():
         def forward(self, state, t, scenario):
             return state[:, :1] * self.gain
 
-    solution = run(integrator(), ActorCritic(Blowing(), window=10, iterations=50, **FAST))
+    solution = run(integrator(), ActorCritic(Blowing(), window=10, iterations=50, **QUICK))
     assert solution.status.kind == "diverged" and solution.counts.failures > 0
 
 
@@ -208,6 +229,6 @@ def test_a_linear_body_of_ones_own_corrects_a_law_of_the_problem():
         return -state.sum(1, keepdim=True)
 
     problem = replace(integrator(), baselines={"damped": damped})
-    strategy = ActorCritic(linear, base="damped", window=10, iterations=40, **FAST)
+    strategy = ActorCritic(linear, base="damped", window=10, iterations=40, **QUICK)
     solution = run(problem, replace(strategy, learning_rate=0.05), seed=1)
     assert solution.loss < dp.solve(problem, "baseline", law="damped").loss
