@@ -1,5 +1,6 @@
 """What quality costs, by hand: courses, medians, break-even, profiles, decisions."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from made_runs import made, results
 from torch import nn
 
-from dpcontrol.comparison import costs, pricing
+from dpcontrol.comparison import Comparison, costs, pricing
 from dpcontrol.comparison.decisions import LAW, NETWORK, REPLANNED, SOLVED, TOGETHER, decision_of
 from dpcontrol.comparison.profiles import profiles
 from dpcontrol.comparison.summary import summarise
@@ -118,6 +119,31 @@ def test_what_is_sought_for_all_scenes_together_is_no_solver_of_each() -> None:
     policy = made("policy", [2.2] * 4, decision=NETWORK)
     made_of = results(pulse, policy)
     assert costs.break_even(made_of, summarise(made_of)) == []
+
+
+def test_the_overview_holds_the_tables_as_plain_values() -> None:
+    tuned = {"trials": 4, "simulated_steps": 800, "folder": None, "drawn": True}
+    policy = made(
+        "policy", [2.2] * 4, course=[(6000, 2.2)], decision=NETWORK, family="gradients", tuned=tuned
+    )
+    failed = made("policy", None, seed=1, status="failed", tuned=tuned)
+    whole = Comparison(results(solver(), policy)).overview()
+    assert [row["strategy"] for row in whole] == ["lbfgs", "policy"]
+    assert json.loads(json.dumps(whole)) == whole
+    best, other = whole
+    assert best["budget"] == {"simulated_steps": 1000} and best["loss"]["value"] == pytest.approx(2.0)
+    assert best["to_near_best"] == {"simulated_steps": 400, "seconds": 0.4, "runs": 1}
+    assert other["breaks_even"] == {
+        "against": "lbfgs",
+        "scenes": 60,
+        "scenes_by_seconds": 67,
+        "equal_quality": True,
+    }
+    assert other["tuning_trials"] == 4 and other["decision"] == {"kind": NETWORK, "seconds": 1e-3}
+    assert (best["share_best"], other["share_best"], other["share_within_twice"]) == (1.0, 0.0, 1.0)
+    with_failure = Comparison(results(solver(), policy, failed)).overview()[1]
+    assert with_failure["runs"] == {"asked": 2, "answered": 1, "failed": 1}
+    assert with_failure["breaks_even"] is None and with_failure["share_within_twice"] == 0.5
 
 
 # -- profiles --------------------------------------------------------------------------------------------------------
