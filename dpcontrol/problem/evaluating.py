@@ -205,8 +205,8 @@ class ErrorCurves:
             axes[1].set(
                 xlabel="wavenumber", ylabel="energy", xscale="log", yscale="log", title="spectrum at the end"
             )
-            smallest = float(truth[1:].clamp(min=1e-30).min())
-            axes[1].set_ylim(bottom=0.1 * smallest)
+            # below are waves that rounding has made
+            axes[1].set_ylim(bottom=max(0.1 * float(truth[1:].min()), 1e-10 * float(truth[1:].max())))
         figure.legend(loc="outside lower center", ncols=4)
 
     def _length(self, problem: Problem) -> int:

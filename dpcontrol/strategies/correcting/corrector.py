@@ -54,7 +54,7 @@ class Corrector(Strategy):
     clip: float = 3.0
     validation: int = 16
     rollout: int | None = None
-    validate_every: int = 50
+    validate_every: int = 20
     patience: int | None = None
 
     def __post_init__(self) -> None:
