@@ -37,9 +37,9 @@ class PlannedPolicy(Learner):
     ``staggered`` halves every span once, when the run enters it; ``refined`` plans what remains anew at every step
     (``log2`` of it calls of the OP for each decision).
 
-    On 32 steps of Burgers' equation ``refined`` is better than ``staggered``, both are better than a network that is told
-    state, target and time (``policy`` without ``base``), and ``chain``, which is told the way to go over the time left, is
-    as good as they are and cheaper (``tests/benchmarks/burgers_planning.py``): try it first.
+    On 32 steps of Burgers' equation ``refined`` is better than ``staggered``, both are better than a network that is
+    told state, target and time (``policy`` without ``base``), and ``chain``, which is told the way to go over the time
+    left, is as good as they are and cheaper (``tests/benchmarks/burgers_planning.py``): try it first.
 
     The answer ``z["policy"]`` are the weights of both networks. With ``staggered`` the plan that is under way is the
     controller's memory.
