@@ -14,7 +14,7 @@ from dpcontrol.engine.trajectory import Trajectory, rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.evaluating import ErrorCurves
-from dpcontrol.problem.following import Compare, Follow
+from dpcontrol.problem.following import Compare, Follow, parts_of
 from dpcontrol.problem.hybrids import MEASURED, channel_counts, missed
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.packed import sizes as sizes_of
@@ -42,6 +42,7 @@ def correction_problem(
     dimensions: int | None = None,
     loss: Loss | None = None,
     windows: int = 32,
+    device: torch.device | str | None = None,
     metrics: Mapping[str, Any] | None = None,
     plots: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -67,7 +68,8 @@ def correction_problem(
             ``network``.
         reference: a :class:`~dpcontrol.problem.reference.Reference`, from stored trajectories or from
             :func:`~dpcontrol.problem.reference.simulated_reference`; or its states, leaves
-            ``(steps + 1, trajectories, ...)``.
+            ``(steps + 1, trajectories, ...)``. Where states are dicts, only the entries that it has are compared, seen
+            and corrected.
         network: ``network(inputs, outputs) -> nn.Module`` from channels to channels (drawn anew for each seed), or a
             module, which starts with the weights it has; see :class:`~dpcontrol.sim.channels.Channels`. What goes in
             and comes out is of size 1: states are divided by their root mean square, outputs are multiplied by that of
@@ -80,6 +82,7 @@ def correction_problem(
         loss: a function ``loss(state, reference) -> (scenarios,)`` of each step, or an objective over the entry
             ``"reference"`` of the scenarios, such as ``track("reference")``; by default the relative mean square.
         windows: at most so many windows to be judged on.
+        device: where windows are simulated; trajectories stay where they are, in memory or in files.
         metrics, plots, name, rest: as in :func:`~dpcontrol.problem.control.control_problem`; beside yours there is a
             figure of long rollouts (:class:`~dpcontrol.problem.evaluating.ErrorCurves`), and there are
             ``relative_error``, ``mean |x - r| / mean |r|`` over all steps but the first, and ``error_ratio``, the same
@@ -92,9 +95,9 @@ def correction_problem(
     """
     known = reference if isinstance(reference, Reference) else Reference(reference)
     cut = Windows(known, unroll if horizon is None else horizon, unroll=unroll)
-    device = tree.leaves(known.states)[0].device
+    target = tree.leaves(known.states)[0].device if device is None else torch.device(device)
     measured = cut.of("train", 1).spread(MEASURED)
-    cut = replace(cut, sizes=sizes_of(measured["reference"]), device=device)
+    cut = replace(cut, sizes=sizes_of(measured["reference"]), device=target)
     own = cut.of("test", cut.steps).spread(windows)
     hybrid = _hybrid(coarse, network, where, inputs, dimensions, measured)
     if name is None:
@@ -146,7 +149,8 @@ def _by_step(scenario: Mapping[str, Tree]) -> Tree:
 
 
 def _distance(states: Tree, other: Tree) -> Tensor:
-    leaves = tree.leaves(states if other is None else tree.map(lambda a, b: a - b, states, other))
+    apart = states if other is None else tree.map(lambda a, b: a - b, parts_of(states, other), other)
+    leaves = tree.leaves(apart)
     parts = [leaf[1:].abs().transpose(0, 1).flatten(1).sum(1) for leaf in leaves]
     return torch.stack(parts).sum(0)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import parameter_values, stepper
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.following import parts_of
 from dpcontrol.problem.hybrids import coarse_of, hybrid_of, training_windows
 from dpcontrol.problem.reference import Reference
 from dpcontrol.results import UsageError
@@ -132,13 +133,14 @@ def _compared(
             len(tree.leaves(initial)[0]), dtype=torch.bool, device=tree.leaves(initial)[0].device
         )
         for k in range(length + 1):
-            fine = fine & _within(state, sizes)
+            seen = parts_of(state, truth)
+            fine = fine & _within(seen, sizes)
             stable.append(fine)
             if k <= known:
                 row = tree.map(lambda leaf, k=k: leaf[:, k], truth)
-                errors.append(torch.where(fine, _error(state, row), torch.inf))
+                errors.append(torch.where(fine, _error(seen, row), torch.inf))
                 if dimensions is not None and k > known - SPECTRAL_STEPS:
-                    spectra.append(torch.stack([_energy(state, dimensions), _energy(row, dimensions)]))
+                    spectra.append(torch.stack([_energy(seen, dimensions), _energy(row, dimensions)]))
             if k < length:
                 began = time.perf_counter()
                 state = step(state, (None, None), coefficients, k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,6 +13,13 @@ from dpcontrol.problem.objective import Frame, Squares, Term
 from dpcontrol.problem.path import Moment, Path
 from dpcontrol.problem.terms import _per_scenario
 from dpcontrol.tree import Tree
+
+
+def parts_of(state: Tree, like: Tree) -> Tree:
+    """The entries of a state that its reference has: a solver may carry more, such as the forces on a body."""
+    if isinstance(state, Mapping) and isinstance(like, Mapping):
+        return {name: state[name] for name in like}
+    return state
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,12 @@ class Follow(Squares):
         if behind <= first:
             return None
         rows = tree.map(lambda leaf: leaf[:, first:behind].transpose(0, 1), frame.scenario[self.data])
-        states = tree.map(lambda leaf: leaf[first - path.first :], path.states)
+        states = tree.map(lambda leaf: leaf[first - path.first :], parts_of(path.states, rows))
         return self._scaled(states, rows, lead=2)
 
     def _scaled(self, states: Tree, rows: Tree, lead: int) -> list[Tensor]:
-        pairs = list(zip(tree.leaves(states), tree.leaves(rows), self.sizes, strict=True))
+        seen = parts_of(states, rows)
+        pairs = list(zip(tree.leaves(seen), tree.leaves(rows), self.sizes, strict=True))
         return [
             (x - r) * (1 / (size * math.sqrt(len(pairs) * math.prod(x.shape[lead:])))) for x, r, size in pairs
         ]

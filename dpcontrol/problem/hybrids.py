@@ -11,6 +11,7 @@ import torch
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.following import parts_of
 from dpcontrol.problem.packed import sizes as sizes_of
 from dpcontrol.problem.reference import Windows
 from dpcontrol.problem.scenarios import Scenarios
@@ -135,6 +136,7 @@ def missed(
     own = {name: value for name, value in measured.items() if name in coarse.parameters}
     with torch.no_grad():
         after = rollout(coarse, measured["initial_state"], length=1, parameters=own, scenario=measured).states
-    wrong = tree.map(lambda x, r: x[1] - r[:, 1], after, measured["reference"])
+    truth = measured["reference"]
+    wrong = tree.map(lambda x, r: x[1] - r[:, 1], parts_of(after, truth), truth)
     rate = coarse.dt if where in ("force", "source") else 1.0
     return tuple(size / rate for size in sizes_of(layout.leaves(wrong)))

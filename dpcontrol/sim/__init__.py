@@ -11,6 +11,7 @@ from dpcontrol.sim.burgers_semi_lagrangian import SemiLagrangianBurgers
 from dpcontrol.sim.burgers_spectral import SpectralBurgers
 from dpcontrol.sim.cart_pole import CartPole
 from dpcontrol.sim.channels import Channels, padding
+from dpcontrol.sim.coarsen import Coarsen
 from dpcontrol.sim.compiled import Compiled
 from dpcontrol.sim.etdrk import ETDRK2, ETDRK4, ExponentialScheme
 from dpcontrol.sim.external import BlackBox, JaxFunction, PhiFlowStep
@@ -58,6 +59,7 @@ __all__ = [
     "BoundaryTransport",
     "CartPole",
     "Channels",
+    "Coarsen",
     "Compiled",
     "Disc",
     "DiscreteLinear",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.nets import Padding
 from dpcontrol.results import UsageError
 from dpcontrol.sim.grid import Grid
 from dpcontrol.tree import Tree
@@ -111,7 +112,7 @@ class Channels:
         return torch.nn.functional.pad(channels, around, "replicate")
 
 
-def padding(grid: Grid) -> tuple[str, ...]:
+def padding(grid: Grid) -> tuple[Padding, ...]:
     """What lies outside of a grid for a network of convolutions, axis by axis: round about it, or the last values."""
     return tuple("circular" if grid.periodic(axis) else "replicate" for axis in range(len(grid.cells)))
 

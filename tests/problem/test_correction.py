@@ -299,3 +299,12 @@ def test_a_hybrid_of_ones_own_is_taken_as_it_is():
     hybrid = replace(posed().simulator, where="before")
     problem = correction_problem(hybrid, reference=reference(), horizon=4)
     assert problem.simulator is hybrid and problem.name == "Upwind corrected before"
+
+
+def test_windows_go_to_the_device_and_trajectories_stay(device):
+    problem = posed(device=device)
+    assert {leaf.device.type for leaf in tree.leaves(dict(problem.scenarios.data))} == {device.type}
+    drawn = problem.scenarios.draw(torch.Generator().manual_seed(0), 3)
+    assert drawn.data["reference"].device.type == device.type
+    solution = dp.solve(problem, "noisy", iterations=3, batch=4)
+    assert bool(evaluate(problem, solution.value, steps=14).stable[0].all())
