@@ -21,18 +21,18 @@ from dpcontrol.environments.batch import Batch
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Demand, Policy, Problem, Scenarios, View
+from dpcontrol.problem import Policy, Problem, Scenarios, View
 from dpcontrol.problem.observing import observer
 from dpcontrol.results import Counts, Status, UsageError
-from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import one_of, positive, whole
+from dpcontrol.strategies.learning.posing import Learner
 
 WITHOUT_BUDGET = 200_000  # environment steps
 WORTH_AN_UPDATE, LONGEST = 4096, 256  # environment steps of all episodes together, and of each
 
 
 @dataclass(frozen=True)
-class ModelFree(Strategy):
+class ModelFree(Learner):
     """What ``ppo`` and ``sac`` have in common; see there.
 
     They see what every learned method sees (state, target, time to go) and are judged like ``policy``: trained on fresh
@@ -79,30 +79,16 @@ class ModelFree(Strategy):
     def needs(self) -> frozenset[View]:
         return frozenset({View.LOSS, View.ACTING})
 
-    @property
-    def honours(self) -> frozenset[Demand]:
-        return frozenset({Demand.BOUNDS})
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
     def load(self) -> None:
         wanted("stable_baselines3")
 
-    def pose(self, problem: Problem) -> Problem:
-        """The same problem, with the weights of a controller sought."""
-        if View.ACTING not in problem.offers or isinstance(problem.unknown.slots[0], Policy):
-            return problem
+    def controller(self, problem: Problem) -> torch.nn.Module:
+        """A fresh acting network behind the observation of the problem and before its actions."""
         actions = action_map(problem, base=self.base, reach=self.reach)
         with _generators_restored(0):
             spaces = spaces_of(Batch(problem, 1, failure=0.0))
             policy = self._actor(*spaces)
-        return problem.with_unknown(Policy(ForeignController(policy, observer(problem), actions)))
+        return ForeignController(policy, observer(problem), actions)
 
     @abc.abstractmethod
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
