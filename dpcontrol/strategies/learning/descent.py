@@ -75,7 +75,7 @@ class SOAP(Optimizer):
     The bases follow by one step of orthogonal iteration every ``every`` gradients. Biases, and matrices with a side of
     more than 1024, are left to Adam; kernels of convolutions are matrices of output channels by the rest. Beside a
     gradient through a simulator it costs little; on the Burgers scenes it reaches in a quarter of the gradients what
-    Adam reaches (``tests/benchmarks/results/burgers_policy.json``).
+    Adam reaches (``tests/benchmarks/results/burgers_policy_tuning.json``).
 
     Args:
         layout: the tree whose leaves, one after the other, are the entries of a gradient.
