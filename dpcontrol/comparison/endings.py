@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dpcontrol.comparison.decisions import NETWORK
 from dpcontrol.comparison.records import STALLED, Results, Run
 from dpcontrol.comparison.summary import Summary
 from dpcontrol.comparison.words import counted, listed
@@ -70,6 +71,25 @@ def idle(results: Results) -> list[str]:
     return [
         f"{listed(labels)} {verb} not run a single step: {whose} first question costs more than the budget, and what "
         f"is scored is where {'it starts' if len(labels) == 1 else 'they start'}."
+    ]
+
+
+def unvalidated(results: Results) -> list[str]:
+    """Learned controllers that were scored where they start: the budget ended before their next validation."""
+    labels = []
+    for label in results.labels:
+        runs = [run for run in results.of(label) if run.status == "budget spent"]
+        learned = any(run.decision.get("kind") == NETWORK for run in runs)
+        spent = any(run.record["counts"]["simulated_steps"] for run in runs)
+        if learned and spent and all(len(run.history.get("loss", [])) <= 1 for run in runs):
+            labels.append(label)
+    if not labels:
+        return []
+    one = len(labels) == 1
+    return [
+        f"{listed(labels)} {'was' if one else 'were'} validated only at the start: the budget ended before the next "
+        f"validation, so that nothing that {'it' if one else 'they'} learned is scored. A larger budget, or a smaller "
+        "validate_every, would show it."
     ]
 
 

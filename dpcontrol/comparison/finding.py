@@ -37,6 +37,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     trouble = [
         *([] if drawn else endings.own_limits(results)),
         *endings.idle(results),
+        *endings.unvalidated(results),
         *endings.stalls(results),
         *endings.failures(summaries),
         *(f"Refused: {summary.refused}" for summary in summaries if summary.refused is not None),

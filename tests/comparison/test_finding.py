@@ -213,3 +213,13 @@ def test_who_cannot_pay_for_a_first_question_is_scored_where_it_starts() -> None
     found = said(run("a", HARD), run("b", 2 * HARD, steps=0))
     assert "b has not run a single step: its first question costs more than the budget" in str(found)
     assert "single step" not in str(said(run("a", HARD), run("b", 2 * HARD)))
+
+
+def test_a_controller_that_was_never_validated_again_is_said_to_be_scored_where_it_starts() -> None:
+    def trained(label: str, rows: int) -> Run:
+        columns = {name: [1.0] * rows for name in ("simulated_steps", "gradients", "seconds", "loss")}
+        decision = {"kind": "network", "seconds": 1e-4}
+        return dataclasses.replace(run(label, HARD), history=columns, decision=decision)
+
+    found = str(said(trained("policy", 1), trained("ppo", 4), run("lbfgs", HARD)))
+    assert "policy was validated only at the start" in found and "ppo was" not in found
