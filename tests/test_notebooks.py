@@ -20,7 +20,13 @@ pytest.importorskip("ipykernel")
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIRST = FOLDER / "00_dpcontrol_in_150_lines.ipynb"
+LONG = ("40_dp_versus_model_free",)  # minutes: `pytest -m slow` runs them
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+runs_by_name = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 
 
 def read(path: Path) -> Any:
@@ -70,7 +76,7 @@ def test_there_are_notebooks() -> None:
     assert FIRST in NOTEBOOKS
 
 
-@by_name
+@runs_by_name
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     """No cell fails, nothing is written to the error stream, and there are as many figures as stored."""
     stored = read(path)
