@@ -49,7 +49,7 @@ class Corrector(Strategy):
     _: KW_ONLY
     batch: int = 32
     optimizer: str = "adam"
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     iterations: int | None = None
     clip: float = 3.0
     validation: int = 16

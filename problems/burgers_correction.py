@@ -1,0 +1,118 @@
+r"""Decaying Burgers turbulence on a coarse grid, corrected by a network that was trained inside the solver's loop.
+
+The equation, on a periodic interval of length 1:
+
+    u_t + (u^2/2)_x = nu u_xx
+
+The question: which network, added after every step of a coarse solver, makes it follow one of four times finer cells,
+for initial states and viscosities that it has not seen, over many more steps than it was trained on?
+
+===============  ==================================================  ===========================
+symbol           value                                               unit (nondimensional)
+===============  ==================================================  ===========================
+``u``            state, 32 cells                                     speed ``U``
+``nu``           log-uniform in (0.001, 0.004), one per trajectory   ``U L``
+``dt``           0.01 (an eighth of it for the fine solver)          time ``L/U``
+``N``            100 steps to be judged on (20 in the small size)    1
+``u(0)``         sum of 4 waves, amplitudes N(0, 1/4)/j, any phase   ``U``
+===============  ==================================================  ===========================
+
+Coarse and fine solver are the same finite volumes of second order (van Albada's limiter, Heun's method); the coarse one
+cannot resolve the layers of width ``nu / |u|`` that steepen within half a unit of time. The reference are means of four
+fine cells.
+
+Unknown: the weights of a residual network of convolutions with growing dilation (circular padding), which sees the
+state behind the step and the viscosity. Observation: none. Data: 128 trajectories of 200 steps (48 of 60 in the small
+size), split by trajectories; the scenarios are windows of the test ones, training draws windows of 8 steps of the
+training ones (4 in the small size).
+
+Objective: relative mean square difference from the reference, summed over the steps.
+
+Metrics: ``relative_error``, mean |u - r| / mean |r| over all steps; ``error_ratio``, the difference over that of the
+coarse solver. ``outside()`` are trajectories with half the least viscosity that training sees.
+
+Strategies: ``unrolled``, ``stopped``, ``noisy``, ``supervised``, ``surrogate`` (no solver).
+
+Reference: K. Um et al., "Solver-in-the-loop: learning from differentiable physics to interact with iterative PDE
+solvers", NeurIPS 2020 (the method, and a Burgers case in two dimensions). No published number for this setup.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dpcontrol.nets import ConvNet
+from dpcontrol.problem import Problem, Reference, correction_problem, scene_generator, simulated_reference
+from dpcontrol.sim import FiniteVolumeBurgers
+
+CELLS, FINER, DT, FINE_STEPS = 32, 4, 0.01, 8
+VISCOSITIES, OUTSIDE = (1e-3, 4e-3), (5e-4, 1e-3)
+TRAJECTORIES = {"full": 128, "small": 48}
+STEPS = {"full": 200, "small": 60}
+HORIZON = {"full": 100, "small": 20}
+UNROLL = {"full": 8, "small": 4}
+STRATEGIES = ["unrolled", "stopped", "noisy", "supervised", "surrogate"]
+DEFAULTS = {
+    "full": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 4_000_000},
+    "small": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 60_000},
+}
+
+
+def problem(*, size: str = "full", seed: int = 0) -> Problem:
+    """The correction of coarse finite volumes, in single precision.
+
+    Args:
+        size: ``"full"`` (128 trajectories, judged over 100 steps) or ``"small"`` (48, 20 steps).
+        seed: draws the trajectories.
+
+    Raises:
+        UsageError: for another size or seed.
+    """
+    generator = scene_generator("burgers_correction", size, seed)
+    return correction_problem(
+        FiniteVolumeBurgers(DT, VISCOSITIES[0]),
+        reference=finer(generator, TRAJECTORIES[size], STEPS[size], VISCOSITIES),
+        network=partial(ConvNet, width=16, depth=2, kernel=5, padding="circular"),
+        unroll=UNROLL[size],
+        horizon=HORIZON[size],
+        inputs=("viscosity",),
+        name="burgers_correction",
+    )
+
+
+def outside(generator: torch.Generator, count: int, steps: int) -> Reference:
+    """Trajectories with viscosities that training does not see."""
+    return finer(generator, count, steps, OUTSIDE)
+
+
+def finer(generator: torch.Generator, count: int, steps: int, viscosities: tuple[float, float]) -> Reference:
+    """Trajectories ``(steps + 1, count, 32)`` of the fine solver, with their viscosities."""
+    low, high = (math.log(value) for value in viscosities)
+    drawn = torch.rand(count, generator=generator, dtype=torch.float64)
+    return simulated_reference(
+        FiniteVolumeBurgers(DT / FINE_STEPS, viscosities[0]),
+        initial_state=waves(generator, count, CELLS * FINER).float(),
+        steps=steps,
+        every=FINE_STEPS,
+        downsample=means,
+        parameters={"viscosity": torch.exp(low + (high - low) * drawn).float()},
+        name="burgers_correction",
+    )
+
+
+def waves(generator: torch.Generator, count: int, cells: int) -> Tensor:
+    """Sums of the first four waves, ``(count, cells)``."""
+    x = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    j = torch.arange(1, 5, dtype=torch.float64)[:, None]
+    height = 0.5 * torch.randn(count, 4, 1, generator=generator, dtype=torch.float64) / j
+    phase = torch.rand(count, 4, 1, generator=generator, dtype=torch.float64)
+    return (height * torch.sin(2 * math.pi * (j * x + phase))).sum(1)
+
+
+def means(fine: Tensor) -> Tensor:
+    """Means of four cells, ``(count, 128)`` to ``(count, 32)``."""
+    return fine.reshape(len(fine), CELLS, FINER).mean(-1)
