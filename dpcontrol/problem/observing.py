@@ -123,10 +123,6 @@ class Controller(nn.Module):
         self.control = control
         self.base = base
         self.inputs, self.outputs = inputs, math.prod(control.sizes)
-        self.boxed = all(
-            side is not None and bool(torch.isfinite(torch.as_tensor(side)).all())
-            for side in (control.low, control.high)
-        )
 
     def forward(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
         """The control ``(scenarios, *shape)``."""
@@ -134,14 +130,7 @@ class Controller(nn.Module):
         return own if self.base is None else self.control.clip(own + self.base(state, t, scenario))
 
     def _own(self, seen: Tensor) -> Tensor:
-        raw = self.body(seen).reshape(len(seen), *self.control.sizes)
-        if self.boxed:
-            low, high = (
-                torch.as_tensor(side, dtype=raw.dtype, device=raw.device)
-                for side in (self.control.low, self.control.high)
-            )
-            return (high + low) / 2 + (high - low) / 2 * torch.tanh(raw)
-        return self.control.clip(raw * self.control.step_scale(raw))
+        return self.control.ranged(self.body(seen).reshape(len(seen), *self.control.sizes))
 
 
 def controller(problem: Problem, body: Body, base: str | None = None) -> Controller:
