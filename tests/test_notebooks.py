@@ -36,8 +36,8 @@ def read(path: Path) -> Any:
     return notebook
 
 
-def executed(notebook: Any, folder: Path) -> Any:
-    """The notebook after all its cells have run, in a new process of this interpreter."""
+def executed(notebook: Any, folder: Path, patience: int) -> Any:
+    """The notebook after its cells have run, each within ``patience`` seconds, in a new process of this interpreter."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
@@ -45,7 +45,11 @@ def executed(notebook: Any, folder: Path) -> Any:
     # No registered kernel is looked for: without folders "python3" is this interpreter's own ipykernel.
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
-        notebook, km=manager, timeout=240, record_timing=False, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        km=manager,
+        timeout=patience,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
     )
     # as in anybody's notebook: with a backend set for scripts, figures would not reach the cells
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
@@ -80,7 +84,7 @@ def test_there_are_notebooks() -> None:
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     """No cell fails, nothing is written to the error stream, and there are as many figures as stored."""
     stored = read(path)
-    fresh = executed(read(path), tmp_path)
+    fresh = executed(read(path), tmp_path, patience=1200 if path.stem in LONG else 240)
     assert printed(fresh, "stderr") == ""
     assert figures(fresh) == figures(stored)
 
