@@ -219,6 +219,8 @@ class SAC(ModelFree):
         memory: transitions that are remembered; ``batch`` of them make one gradient step.
         warmup: random environment steps before the first update.
         entropy: of every entry of an action (in nats, of the range -1 to 1), which the bonus is weighed to keep.
+        temperature: weight of the entropy bonus at first. Rewards are scaled to returns of order one: at 1 the bonus
+            would drown them until thousands of updates have weighed it down.
         others: see :class:`ModelFree`.
 
     It cannot be resumed exactly: the networks are stored; optimizers, random streams and remembered transitions begin
@@ -233,10 +235,11 @@ class SAC(ModelFree):
     batch: int = 256
     warmup: int = 4_000
     entropy: float = -1.0
+    temperature: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("SAC", updates=self.updates)
+        positive("SAC", updates=self.updates, temperature=self.temperature)
         if not isinstance(self.entropy, (int, float)) or not math.isfinite(self.entropy):
             raise UsageError(f"SAC(entropy=...) must be a number; found {self.entropy!r}.")
         whole("SAC", memory=self.memory, batch=self.batch, warmup=self.warmup)
@@ -261,6 +264,7 @@ class SAC(ModelFree):
             batch_size=self.batch,
             train_freq=1,
             gradient_steps=max(1, round(self.updates * self.environments)),
+            ent_coef=f"auto_{self.temperature}",
             target_entropy=self.entropy * env.action_space.shape[0],
             policy_kwargs=self._layers(),
             **options,
