@@ -119,6 +119,32 @@ def test_a_budget_is_never_exceeded_and_spent_to_the_last_evaluation(budget, all
     assert meter.counts.simulated_steps == 15 * allowed
 
 
+@pytest.mark.parametrize("budget", [dp.Budget(simulated_steps=150), dp.Budget(seconds=0.3)])
+def test_a_last_question_is_held_back_and_asked_when_the_rest_is_spent(budget):
+    meter, said = Meter(posed(), budget), []
+
+    def say():
+        meter.values(points(meter))
+        said.append(meter.counts)
+
+    with pytest.raises(BudgetSpent), meter.last_word(15, say):
+        while not said:
+            meter.values(meter.start())
+    assert said == [meter.counts]
+    if budget.simulated_steps:
+        assert meter.counts == Counts(150, 0)
+
+
+def test_no_last_question_where_somebody_interrupts():
+    meter, said = Meter(posed(), dp.Budget(simulated_steps=150)), []
+    with pytest.raises(KeyboardInterrupt), meter.last_word(15, lambda: said.append(1)):
+        raise KeyboardInterrupt
+    with pytest.raises(BudgetSpent):  # and nothing is held back any more
+        for _ in range(11):
+            meter.values(meter.start())
+    assert not said and meter.counts == Counts(150, 0)
+
+
 def test_a_target_loss_ends_the_run():
     meter = Meter(posed(), dp.Budget(target_loss=1e9))
     meter.values(meter.start())

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.results import Counts, UsageError
 from dpcontrol.store import Journal, Record, checksum
 from dpcontrol.tree import Tree
+
+LAST_WORD = 0.02  # share of a budget in seconds that is held back for a last question
 
 
 class Meter:
@@ -60,6 +63,7 @@ class Meter:
         self._log = log
         self._kept = kept
         self._keep_state = keep_state
+        self._held = 0, 0.0  # simulated steps and share of the seconds that are held back
         guess = problem.unknown.free(problem.start())
         self._batch = 1 if problem.separate else 0
         self._template = tree.detach(guess)
@@ -228,6 +232,23 @@ class Meter:
         """Pay for steps that a strategy is about to take by itself, in an environment say."""
         self._stop_if_spent(price)
         self.charge(price)
+
+    @contextmanager
+    def last_word(self, steps: int, say: Callable[[], Any]) -> Iterator[None]:
+        """Hold back what one more question costs, and ask it when the rest of the budget is spent.
+
+        So a training that its budget ends is judged where it ended. ``steps`` are the question's simulated steps; of a
+        budget in seconds a fiftieth is held back. Nothing is asked where the end has another reason.
+        """
+        self._held = steps, LAST_WORD
+        try:
+            yield
+        except BudgetSpent:
+            self._held = 0, 0.0
+            say()
+            raise
+        finally:
+            self._held = 0, 0.0
 
     def charge(self, counts: Counts) -> None:
         """Book what was spent elsewhere, in a worker process say."""
@@ -494,11 +515,12 @@ class Meter:
         if target is not None and self.ledger.history.loss and self.ledger.history.loss[-1] <= target:
             raise TargetReached
         after = self.counts + price
-        if limits.simulated_steps is not None and after.simulated_steps > limits.simulated_steps:
+        steps, share = self._held
+        if limits.simulated_steps is not None and after.simulated_steps + steps > limits.simulated_steps:
             raise BudgetSpent
         if limits.gradients is not None and after.gradients > limits.gradients:
             raise BudgetSpent
-        if limits.seconds is not None and self.seconds >= limits.seconds:
+        if limits.seconds is not None and self.seconds >= (1 - share) * limits.seconds:
             raise BudgetSpent
 
     def _note(self, x: Tensor, which: Tensor, values: Tensor) -> None:

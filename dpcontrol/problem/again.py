@@ -34,7 +34,9 @@ def run_again(course: Course, loop: FreeSteps, mode: GradientMode) -> Ran | None
     kernel = kernel_ahead(course, loop, Full())
     controls, noise, _ = loop.inputs
     refuse_captured(course, kernel, loop)
-    carry = _nested(course, kernel, lengths, loop.first, loop.steps, (loop.carry, (controls, noise), loop.constants))
+    carry = _nested(
+        course, kernel, lengths, loop.first, loop.steps, (loop.carry, (controls, noise), loop.constants)
+    )
     return Ran(carry, None, None, [])
 
 

@@ -133,6 +133,16 @@ def test_resume_equals_uninterrupted(drawn, options, tmp_path, monkeypatch):
     same(whole, resumed)
 
 
+def test_a_training_that_its_budget_ends_is_judged_where_it_ended():
+    problem, steps = integrator(), 16 * 30
+    strategy = LearnedPolicy(width=8, **{**FAST, "validate_every": 1000})
+    # the first and the last validation, five iterations and half of another one
+    solution = run(problem, strategy, budget=Budget(simulated_steps=2 * steps + 5 * 2 * steps + steps))
+    assert solution.counts.gradients == 5 * 16 and solution.status.kind == "budget spent"
+    assert len(solution.history["loss"]) == 2
+    assert solution.history["loss"][-1] < solution.history["loss"][0]
+
+
 def test_without_a_distribution_it_says_that_nothing_was_held_out():
     solution = run(integrator(drawn=False), LearnedPolicy(linear, iterations=5, **FAST))
     assert "the very scenarios that it is judged on" in solution.status.sentence

@@ -122,7 +122,7 @@ class Corrector(Strategy):
             cap(self.iterations, meter, WITHOUT_BUDGET),
         )
         words = f"; validated on {held_out.count} rollouts of {length} steps"
-        return Training(meter, Lessons(fresh, gradient, validate), pace, words).run()
+        return Training(meter, Lessons(fresh, gradient, validate, held_out.count * length), pace, words).run()
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ class Lessons:
         gradient: from weights and how much of the training is done (0 to 1) to losses ``(scenarios,)`` of a minibatch
             and the gradient ``(1, dimension)`` of their mean.
         validate: from weights to the loss that they are judged by, a scalar.
+        price: simulated steps of a validation.
     """
 
     fresh: Callable[[], Tensor]
     gradient: Callable[[Tensor, float], tuple[Tensor, Tensor]]
     validate: Callable[[Tensor], Tensor]
+    price: int
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,13 @@ class Training:
 
     def run(self) -> Status:
         """Until the iterations are spent, nothing gets better, or nothing is finite (or the meter ends it)."""
-        while self.iteration < self._pace.iterations:
-            self._meter.keep(self.pack)
-            self._meter.progressed(self._done())
-            ended = self._step()
-            if ended is not None:
-                return ended
+        with self._meter.last_word(self._lessons.price, self._validate):
+            while self.iteration < self._pace.iterations:
+                self._meter.keep(self.pack)
+                self._meter.progressed(self._done())
+                ended = self._step()
+                if ended is not None:
+                    return ended
         self._validate()
         return Status("iterations spent", "the iterations were spent; more of them may lower the loss.")
 

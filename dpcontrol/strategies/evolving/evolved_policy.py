@@ -76,9 +76,10 @@ class EvolvedPolicy(NetworkLearner):
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         most = cap(self.iterations, meter, WITHOUT_BUDGET, gradients=False)
         evolution = Evolution(self, meter, generator, most)
-        while evolution.generation < most:
-            meter.keep(evolution.pack)
-            evolution.step()
+        with evolution.scenes.judged_at_the_end(evolution.validate):
+            while evolution.generation < most:
+                meter.keep(evolution.pack)
+                evolution.step()
         evolution.validate()
         return Status("iterations spent", "the generations were spent; more of them may lower the loss.")
 
@@ -93,7 +94,7 @@ class Evolution:
         kept = meter.resumed()
         self.generation = 0
         self._seed = int(torch.randint(2**62, (), generator=generator)) if kept is None else kept["seed"]
-        self._scenes = Scenes(meter, self._seed, strategy.validation)
+        self.scenes = Scenes(meter, self._seed, strategy.validation)
         mean = (strategy.fresh(meter, generator) if kept is None else meter.start())[0]
         self._search: Search = (
             Antithetic(mean, strategy.sigma, strategy.learning_rate)
@@ -103,15 +104,15 @@ class Evolution:
         if kept is not None:
             self.generation = kept["generation"]
             self._search.unpack(kept["search"])
-        if self._scenes.remark:
-            meter.remark(f"{self._scenes.remark.removeprefix('; ')}.")
+        if self.scenes.remark:
+            meter.remark(f"{self.scenes.remark.removeprefix('; ')}.")
 
     def step(self) -> None:
         """One generation, and the validation that is due before it."""
         if self.generation % self._strategy.validate_every == 0:
             self.validate()
         samples = self._search.ask(self._strategy.population, self._generator)
-        scenes = self._scenes.batch(self._generator, self._strategy.batch)
+        scenes = self.scenes.batch(self._generator, self._strategy.batch)
         losses = self._meter.sampled_rows(samples, scenes).mean(1)
         losses = torch.where(torch.isfinite(losses), losses, torch.inf)
         done = min(1.0, max(self._meter.fraction(), self.generation / self._most))
@@ -121,7 +122,7 @@ class Evolution:
     def validate(self) -> None:
         """Score the mean of the distribution on the validation scenes."""
         weights: Tensor = self._search.mean[None]
-        loss = self._meter.sampled_values(weights, self._scenes.validation).mean()
+        loss = self._meter.sampled_values(weights, self.scenes.validation).mean()
         self._meter.observe(weights, loss[None], steps=0)
 
     def pack(self) -> dict[str, Any]:

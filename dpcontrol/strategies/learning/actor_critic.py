@@ -104,11 +104,12 @@ class ActorCritic(NetworkLearner):
             )
         most = cap(self.iterations, meter, WITHOUT_BUDGET)
         training = Training(self, meter, generator, most)
-        while training.iteration < most:
-            meter.keep(training.pack)
-            ended = training.step()
-            if ended is not None:
-                return ended
+        with training.scenes.judged_at_the_end(training.validate):
+            while training.iteration < most:
+                meter.keep(training.pack)
+                ended = training.step()
+                if ended is not None:
+                    return ended
         training.validate()
         return Status("iterations spent", "the iterations were spent; more of them may lower the loss.")
 
@@ -137,7 +138,7 @@ class Training:
             strategy.trace,
             strategy.lag,
         )
-        self._scenes = Scenes(meter, self._seed, strategy.validation)
+        self.scenes = Scenes(meter, self._seed, strategy.validation)
         self._episodes: list[Underway] = []
         if kept is not None:
             self._unpack(kept)
@@ -161,13 +162,13 @@ class Training:
         self._learn_value(stretches, self._strategy.value_rate * fall)
         self._episodes = [stretch.after or self._new() for stretch in stretches]
         self._meter.remark(
-            f"{self._clip.words()}; the value was off by {self._error:.0%} at last{self._scenes.remark}."
+            f"{self._clip.words()}; the value was off by {self._error:.0%} at last{self.scenes.remark}."
         )
         return None
 
     def validate(self) -> None:
         """Score the weights on the validation scenarios."""
-        loss = self._meter.sampled_values(self._weights, self._scenes.validation).mean()
+        loss = self._meter.sampled_values(self._weights, self.scenes.validation).mean()
         self._meter.observe(self._weights, loss[None], steps=0)
 
     def _through_windows(self) -> tuple[list[Stretch], Tensor, Tensor]:
@@ -220,7 +221,7 @@ class Training:
         return found
 
     def _new(self) -> Underway:
-        return Underway(self._scenes.batch(self._generator, self._strategy.batch))
+        return Underway(self.scenes.batch(self._generator, self._strategy.batch))
 
     def _done(self) -> float:
         """How much of the budget or of the iterations is gone."""

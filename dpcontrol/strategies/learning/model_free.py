@@ -136,7 +136,9 @@ class ModelFree(Learner):
         with _generators_restored(seed):
             model = self._model(scaled, **self._common(meter, seed))
             training = Training(self, meter, model, validation)
-            model.learn(self.steps or _most(meter), callback=training.callback())
+            last = validation.count * meter.problem.horizon
+            with meter.last_word(last, training.validate):
+                model.learn(self.steps or _most(meter), callback=training.callback())
             training.validate()
         return Status("iterations spent", "the steps were spent; more of them may lower the loss.")
 

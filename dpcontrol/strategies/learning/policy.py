@@ -104,11 +104,12 @@ class LearnedPolicy(NetworkLearner):
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         most = cap(self.iterations, meter, WITHOUT_BUDGET)
         training = Training(self, meter, generator, most)
-        while training.iteration < most:
-            meter.keep(training.pack)
-            ended = training.step()
-            if ended is not None:
-                return ended
+        with training.scenes.judged_at_the_end(training.validate):
+            while training.iteration < most:
+                meter.keep(training.pack)
+                ended = training.step()
+                if ended is not None:
+                    return ended
         training.validate()
         return Status("iterations spent", "the iterations were spent; more of them may lower the loss.")
 
@@ -132,7 +133,7 @@ class Training:
         self._optimizer = optimizer(strategy.optimizer, meter.layout())
         if kept is not None:
             self._unpack(kept)
-        self._scenes = Scenes(meter, self._seed, strategy.validation)
+        self.scenes = Scenes(meter, self._seed, strategy.validation)
         self._exact = self._decided()
 
     def step(self) -> Status | None:
@@ -142,7 +143,7 @@ class Training:
                 "converged",
                 f"{self._strategy.patience} validations in a row brought nothing better; stopped early.",
             )
-        scenes = self._scenes.batch(self._generator, self._strategy.batch)
+        scenes = self.scenes.batch(self._generator, self._strategy.batch)
         losses, gradient = self._meter.sampled_gradient(self._weights, scenes, self._mode())
         norm = gradient.norm()
         self.iteration += 1
@@ -152,13 +153,13 @@ class Training:
         self._finite = self._weights
         direction = self._optimizer.direction(gradient * self._clip.shortened(float(norm)))
         self._weights = self._weights - self._strategy.learning_rate * falling(self._done()) * direction
-        self._meter.remark(f"{self._clip.words()}{self._scenes.remark}.")
+        self._meter.remark(f"{self._clip.words()}{self.scenes.remark}.")
         return None
 
     def validate(self) -> bool:
         """Score the weights on the validation scenarios; whether it is time to stop early."""
         before = float(self._meter.best)
-        loss = self._meter.sampled_values(self._weights, self._scenes.validation).mean()
+        loss = self._meter.sampled_values(self._weights, self.scenes.validation).mean()
         self._meter.observe(self._weights, loss[None], steps=0)
         self.worse = 0 if float(self._meter.best) < before else self.worse + 1
         return self._strategy.patience is not None and self.worse >= self._strategy.patience

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 
 from dpcontrol.meter import Meter
@@ -16,7 +20,7 @@ class Scenes:
     """
 
     def __init__(self, meter: Meter, seed: int, validation: int) -> None:
-        scenarios = meter.problem.scenarios
+        scenarios, self._meter = meter.problem.scenarios, meter
         self._own, self._drawn = scenarios, View.DISTRIBUTION in meter.problem.offers
         self.validation = scenarios
         if self._drawn:
@@ -32,6 +36,11 @@ class Scenes:
         return Scenarios(
             own.take(torch.randperm(own.count, generator=generator)[:size]), own.sampler, own.shared
         )
+
+    def judged_at_the_end(self, validate: Callable[[], Any]) -> AbstractContextManager[None]:
+        """What is done inside leaves enough of the budget for a last validation."""
+        steps = self.validation.count * max(self._meter.problem.horizon, 1)
+        return self._meter.last_word(steps, validate)
 
     @property
     def remark(self) -> str:
