@@ -17,8 +17,8 @@ from dpcontrol.problem.hybrids import fresh_weights, training_windows
 from dpcontrol.results import Status, UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
-from dpcontrol.strategies.correcting.training import Lessons, Pace, Training
 from dpcontrol.strategies.learning.descent import OPTIMIZERS
+from dpcontrol.strategies.learning.training import Lessons, Pace, Training
 
 WITHOUT_BUDGET = 2000
 GROWTH = 0.5  # share of a training in which a curriculum reaches all steps
@@ -122,7 +122,8 @@ class Corrector(Strategy):
             cap(self.iterations, meter, WITHOUT_BUDGET),
         )
         words = f"; validated on {held_out.count} rollouts of {length} steps"
-        return Training(meter, Lessons(fresh, gradient, validate, held_out.count * length), pace, words).run()
+        lessons = Lessons(fresh, gradient, validate, held_out.count * length)
+        return Training(meter, lessons, pace, meter.resumed(), words).run()
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from dpcontrol.engine.gradients import Auto, GradientMode, Tail, TruncatedBPTT
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Scenarios, plan_gradient
+from dpcontrol.problem import Problem, Scenarios, plan_gradient
 from dpcontrol.results import Status, UsageError
 from dpcontrol.strategies.checks import cap, one_of, positive, whole, within
-from dpcontrol.strategies.learning.descent import OPTIMIZERS, Clip, falling, optimizer
-from dpcontrol.strategies.learning.posing import Body, NetworkLearner
+from dpcontrol.strategies.learning.descent import OPTIMIZERS
+from dpcontrol.strategies.learning.posing import NetworkLearner
 from dpcontrol.strategies.learning.scenes import Scenes
+from dpcontrol.strategies.learning.training import Lessons, Pace, Training
 
 WITHOUT_BUDGET = 2000
-PATIENCE_OF_FAILURES = 10  # in a row
 GROWTH = 0.5  # share of a training in which a curriculum reaches the whole horizon
 
 
@@ -102,118 +102,46 @@ class LearnedPolicy(NetworkLearner):
             )
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
-        most = cap(self.iterations, meter, WITHOUT_BUDGET)
-        training = Training(self, meter, generator, most)
-        with training.scenes.judged_at_the_end(training.validate):
-            while training.iteration < most:
-                meter.keep(training.pack)
-                ended = training.step()
-                if ended is not None:
-                    return ended
-        training.validate()
-        return Status("iterations spent", "the iterations were spent; more of them may lower the loss.")
-
-
-class Training:
-    """A training under way: the weights, the optimizer, the validation scenarios, and what is counted.
-
-    ``seed`` is that of the validation scenarios, so that a resumed training draws the same.
-    """
-
-    def __init__(
-        self, strategy: LearnedPolicy, meter: Meter, generator: torch.Generator, iterations: float
-    ) -> None:
-        self._strategy, self._meter, self._generator, self._most = strategy, meter, generator, iterations
         kept = meter.resumed()
-        self.iteration, self.failed, self.worse = 0, 0, 0
-        self._clip = Clip(strategy.clip)
-        self._seed = int(torch.randint(2**62, (), generator=generator)) if kept is None else kept["seed"]
-        self._weights = strategy.fresh(meter, generator) if kept is None else kept["weights"]
-        self._finite = self._weights
-        self._optimizer = optimizer(strategy.optimizer, meter.layout())
-        if kept is not None:
-            self._unpack(kept)
-        self.scenes = Scenes(meter, self._seed, strategy.validation)
-        self._exact = self._decided()
+        # that of the validation scenarios: a resumed training draws the same
+        seed = int(torch.randint(2**62, (), generator=generator)) if kept is None else kept["seed"]
+        scenes, exact = Scenes(meter, seed, self.validation), self._mode(meter.problem)
 
-    def step(self) -> Status | None:
-        """One iteration, and the validation that is due before it; how the training ended, or ``None``."""
-        if self.iteration % self._strategy.validate_every == 0 and self.validate():
-            return Status(
-                "converged",
-                f"{self._strategy.patience} validations in a row brought nothing better; stopped early.",
-            )
-        scenes = self.scenes.batch(self._generator, self._strategy.batch)
-        losses, gradient = self._meter.sampled_gradient(self._weights, scenes, self._mode())
-        norm = gradient.norm()
-        self.iteration += 1
-        if not bool(torch.isfinite(norm) & torch.isfinite(losses).all()):
-            return self._take_back()
-        self.failed = 0
-        self._finite = self._weights
-        direction = self._optimizer.direction(gradient * self._clip.shortened(float(norm)))
-        self._weights = self._weights - self._strategy.learning_rate * falling(self._done()) * direction
-        self._meter.remark(f"{self._clip.words()}{self.scenes.remark}.")
-        return None
+        def fresh() -> Tensor:
+            return self.fresh(meter, generator)
 
-    def validate(self) -> bool:
-        """Score the weights on the validation scenarios; whether it is time to stop early."""
-        before = float(self._meter.best)
-        loss = self._meter.sampled_values(self._weights, self.scenes.validation).mean()
-        self._meter.observe(self._weights, loss[None], steps=0)
-        self.worse = 0 if float(self._meter.best) < before else self.worse + 1
-        return self._strategy.patience is not None and self.worse >= self._strategy.patience
+        def gradient(weights: Tensor, done: float) -> tuple[Tensor, Tensor]:
+            mode = self._end(meter.problem.free_steps, done) or exact
+            return meter.sampled_gradient(weights, scenes.batch(generator, self.batch), mode)
 
-    def _decided(self) -> GradientMode | None:
-        """The problem's way of differentiating; where the memory at hand decides, it is asked once, for a batch."""
-        problem, size = self._meter.problem, self._strategy.batch
-        if self._strategy.window is not None:
-            return TruncatedBPTT(self._strategy.window)
+        def validate(weights: Tensor) -> Tensor:
+            return meter.sampled_values(weights, scenes.validation).mean()
+
+        pace = Pace(
+            self.optimizer,
+            self.learning_rate,
+            self.clip,
+            self.validate_every,
+            self.patience,
+            cap(self.iterations, meter, WITHOUT_BUDGET),
+        )
+        lessons = Lessons(fresh, gradient, validate, scenes.price, {"seed": seed})
+        return Training(meter, lessons, pace, kept, scenes.remark).run()
+
+    def _mode(self, problem: Problem) -> GradientMode | None:
+        """How the whole horizon is differentiated; where the memory at hand decides, it is asked once, for a batch."""
+        if self.window is not None:
+            return TruncatedBPTT(self.window)
         if not isinstance(problem.gradient, Auto):
             return None
         own = problem.scenarios
-        alike = Scenarios(own.take(torch.arange(size) % own.count), own.sampler, own.shared)
+        alike = Scenarios(own.take(torch.arange(self.batch) % own.count), own.sampler, own.shared)
         return plan_gradient(problem.with_scenarios(alike)).chosen.mode
 
-    def _mode(self) -> GradientMode | None:
-        first, steps = self._strategy.curriculum, self._meter.problem.free_steps
+    def _end(self, steps: int, done: float) -> Tail | None:
+        """The part at the end that a curriculum differentiates so far; ``None`` for the whole horizon."""
+        first = self.curriculum
         if first is None or first >= steps:
-            return self._exact
-        reach = math.ceil(first * (steps / first) ** min(self._done() / GROWTH, 1.0))
-        return self._exact if reach >= steps else Tail(reach)
-
-    def _done(self) -> float:
-        """How much of the budget or of the iterations is gone."""
-        return min(max(self._meter.fraction(), self.iteration / self._most), 1.0)
-
-    def _take_back(self) -> Status | None:
-        """After something not finite: half of the way back to the latest weights that gave a finite gradient."""
-        self.failed += 1
-        if self.failed > PATIENCE_OF_FAILURES:
-            return Status(
-                "diverged",
-                f"{self.failed} minibatches in a row gave a loss or gradient that is not finite; a shorter window, a "
-                "curriculum, a smaller learning rate or clip may help.",
-            )
-        self._weights = (self._weights + self._finite) / 2
-        return None
-
-    def pack(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on."""
-        return {
-            "seed": self._seed,
-            "weights": self._weights,
-            "finite": self._finite,
-            "clip": self._clip.pack(),
-            "optimizer": self._optimizer.pack(),
-            "counts": [self.iteration, self.failed, self.worse],
-        }
-
-    def _unpack(self, kept: dict[str, Any]) -> None:
-        self._finite = kept["finite"]
-        self._clip.unpack(kept["clip"])
-        self._optimizer.unpack(kept["optimizer"])
-        self.iteration, self.failed, self.worse = kept["counts"]
-
-
-__all__ = ["Body", "LearnedPolicy", "Training"]
+            return None
+        reach = math.ceil(first * (steps / first) ** min(done / GROWTH, 1.0))
+        return None if reach >= steps else Tail(reach)

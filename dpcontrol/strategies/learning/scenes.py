@@ -39,8 +39,12 @@ class Scenes:
 
     def judged_at_the_end(self, validate: Callable[[], Any]) -> AbstractContextManager[None]:
         """What is done inside leaves enough of the budget for a last validation."""
-        steps = self.validation.count * max(self._meter.problem.horizon, 1)
-        return self._meter.last_word(steps, validate)
+        return self._meter.last_word(self.price, validate)
+
+    @property
+    def price(self) -> int:
+        """Simulated steps of a validation."""
+        return self.validation.count * max(self._meter.problem.horizon, 1)
 
     @property
     def remark(self) -> str:

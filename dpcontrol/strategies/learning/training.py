@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,17 +26,19 @@ class Lessons:
             and the gradient ``(1, dimension)`` of their mean.
         validate: from weights to the loss that they are judged by, a scalar.
         price: simulated steps of a validation.
+        known: what a resumed training has to know beside its own state; it is stored with that.
     """
 
     fresh: Callable[[], Tensor]
     gradient: Callable[[Tensor, float], tuple[Tensor, Tensor]]
     validate: Callable[[Tensor], Tensor]
     price: int
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How a training goes: see the fields of :class:`~dpcontrol.strategies.correcting.corrector.Corrector`."""
+    """How a training goes: see the fields of :class:`~dpcontrol.strategies.learning.policy.LearnedPolicy`."""
 
     optimizer: str
     learning_rate: float
@@ -53,11 +55,12 @@ class Training:
     longer than the usual is shortened; after one that is not finite the weights go half of the way back to the latest
     that gave a finite one. What counts as the best so far is the validation loss. Everything is stored: a resumed
     training takes the same steps to the bit.
+
+    ``kept`` is what an interrupted one had stored (``meter.resumed()``), ``remark`` goes into the status.
     """
 
-    def __init__(self, meter: Meter, lessons: Lessons, pace: Pace, remark: str = "") -> None:
+    def __init__(self, meter: Meter, lessons: Lessons, pace: Pace, kept: Any, remark: str = "") -> None:
         self._meter, self._lessons, self._pace, self._remark = meter, lessons, pace, remark
-        kept = meter.resumed()
         self.iteration, self.failed, self.worse = 0, 0, 0
         self._clip = Clip(pace.clip)
         self._weights = lessons.fresh() if kept is None else kept["weights"]
@@ -112,7 +115,7 @@ class Training:
         if self.failed > PATIENCE_OF_FAILURES:
             return Status(
                 "diverged",
-                f"{self.failed} minibatches in a row gave a loss or gradient that is not finite; fewer steps, a "
+                f"{self.failed} minibatches in a row gave a loss or gradient that is not finite; a shorter window, a "
                 "curriculum, a smaller learning rate or clip may help.",
             )
         self._weights = (self._weights + self._finite) / 2
@@ -121,6 +124,7 @@ class Training:
     def pack(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""
         return {
+            **self._lessons.known,
             "weights": self._weights,
             "finite": self._finite,
             "clip": self._clip.pack(),
