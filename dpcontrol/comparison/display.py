@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from dpcontrol import sweep
 from dpcontrol.comparison import pace
 
 WIDTH = 14  # of a bar
@@ -134,6 +137,20 @@ class Display:
             self._workers,
             self._limit,
         )
+
+
+def run_shown(
+    jobs: Sequence[sweep.Job], labels: Sequence[str], workers: int | None, limit: float | None, shown: bool
+) -> list[sweep.Outcome]:
+    """Run jobs in as many processes (one for each core by default), with their progress on standard error."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    processes = min(cores if workers is None else workers, len(jobs))
+    display = Display(labels, processes, sys.stderr, limit) if shown else None
+    try:
+        return sweep.run_jobs(jobs, workers=processes, on_event=None if display is None else display.event)
+    finally:
+        if display is not None:
+            display.close()
 
 
 def _loss(loss: float | None) -> str:

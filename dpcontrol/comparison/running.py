@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import torch
 
 from dpcontrol import sweep
-from dpcontrol.comparison.display import Display
+from dpcontrol.comparison.display import run_shown
 from dpcontrol.comparison.records import (
     NOT_RUN,
     REFUSED,
@@ -52,8 +50,6 @@ def run_all(
         task.folder_name: run for task in tasks if resume and (run := _finished(task, folder)) is not None
     }
     todo = [task for task in tasks if task.refused is None and task.folder_name not in finished]
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    processes = min(cores if workers is None else workers, len(todo))
     jobs = [
         sweep.Job(
             task.folder_name,
@@ -69,14 +65,7 @@ def run_all(
         for task in todo
     ]
     labels = [f"{task.label}, seed {task.seed}" if task.strategy.stochastic else task.label for task in todo]
-    display = Display(labels, processes, sys.stderr, budget.seconds) if shown else None
-    try:
-        outcomes = sweep.run_jobs(
-            jobs, workers=processes, on_event=None if display is None else display.event
-        )
-    finally:
-        if display is not None:
-            display.close()
+    outcomes = run_shown(jobs, labels, workers, budget.seconds, shown)
     for task, outcome in zip(todo, outcomes, strict=True):
         finished[task.folder_name] = _made_of(task, outcome, problem.name, _place(folder, task))
     runs = []

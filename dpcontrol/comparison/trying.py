@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 
 from dpcontrol import store, sweep
-from dpcontrol.comparison.display import Display
+from dpcontrol.comparison.display import run_shown
 from dpcontrol.comparison.stats import interquartile_mean
 from dpcontrol.meter import Budget, Progress
 from dpcontrol.problem.base import Problem
@@ -85,16 +83,7 @@ def run_trials(
         )
         for trial, seed in todo
     ]
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    processes = min(cores if workers is None else workers, len(jobs))
-    display = Display([job.name for job in jobs], processes, sys.stderr, budget.seconds) if shown else None
-    try:
-        outcomes = sweep.run_jobs(
-            jobs, workers=processes, on_event=None if display is None else display.event
-        )
-    finally:
-        if display is not None:
-            display.close()
+    outcomes = run_shown(jobs, [job.name for job in jobs], workers, budget.seconds, shown)
     for pair, outcome in zip(todo, outcomes, strict=True):
         if outcome.interrupted or (outcome.value or {}).get("status") == "interrupted":
             raise KeyboardInterrupt
