@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from dpcontrol.problems import burgers, ks_stabilisation, linear_quadratic, pendulum_swingup
+from taylor import taylor_rates
 
 from dpcontrol import tree
 from dpcontrol.problem import (
@@ -32,7 +33,6 @@ from dpcontrol.problem import (
 from dpcontrol.run import run
 from dpcontrol.sim import ODE, Pendulum, SemiLagrangianBurgers
 from dpcontrol.strategies import LBFGS
-from tests.taylor import taylor_rates
 
 N, CUT, COUNT = 9, 4, 3
 DRAWN = torch.Generator().manual_seed(5)
