@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,9 +15,10 @@ from dpcontrol.problem import Problem, View
 from dpcontrol.problem.predicting import measurements, misfits
 from dpcontrol.problem.terms import Misfit
 from dpcontrol.results import Status, UsageError
-from dpcontrol.run import Outcome, Strategy
+from dpcontrol.run import Outcome
 from dpcontrol.strategies.checks import whole
 from dpcontrol.strategies.posteriors.gaussian import log_densities
+from dpcontrol.strategies.posteriors.joint import PosteriorStrategy
 
 TOGETHER = 128  # members that run as one batch
 REDRAWS = 5  # of members whose run failed
@@ -28,7 +29,7 @@ NO_SURVIVORS = (
 
 
 @dataclass(frozen=True)
-class EnsembleKalman(Strategy):
+class EnsembleKalman(PosteriorStrategy):
     r"""Ensemble Kalman inversion: an ensemble drawn from the prior is moved to the posterior, without gradients.
 
     The likelihood is let in little by little, :math:`p_t \propto p(z)\, p(y | z)^t` from :math:`t = 0` to 1. In each
@@ -65,17 +66,6 @@ class EnsembleKalman(Strategy):
     @property
     def needs(self) -> frozenset[View]:
         return frozenset({View.LOG_DENSITY, View.WHITE_PRIOR, View.STANDARD_NOISE})
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
-    def pose(self, problem: Problem) -> Problem:
-        return problem if problem.prior is None else replace(problem, joint=True)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
         kept: Any = meter.resumed()

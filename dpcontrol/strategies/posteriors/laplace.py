@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from dpcontrol.meter import Meter
 from dpcontrol.meter.squares import density_hessian_products
 from dpcontrol.posterior import Draws
-from dpcontrol.problem import Problem, View
+from dpcontrol.problem import View
 from dpcontrol.results import FAILED, Status
-from dpcontrol.run import Outcome, Strategy
+from dpcontrol.run import Outcome
 from dpcontrol.strategies.checks import one_of, positive, whole
 from dpcontrol.strategies.minimising.gauss_newton import find_mode, load_forward_mode
 from dpcontrol.strategies.posteriors.gaussian import (
@@ -26,12 +26,13 @@ from dpcontrol.strategies.posteriors.gaussian import (
     low_rank_eigenpairs,
     possible_draws,
 )
+from dpcontrol.strategies.posteriors.joint import PosteriorStrategy
 
 NOTED = 1000  # unknowns up to which the notes have mode and standard deviations
 
 
 @dataclass(frozen=True)
-class Laplace(Strategy):
+class Laplace(PosteriorStrategy):
     r"""Laplace's approximation :math:`N(m, H^{-1})` of a posterior, in free numbers, and draws from it.
 
     ``m`` is the mode of the density of the *free* numbers (with the Jacobian of their map), not the usual estimate (the
@@ -81,19 +82,8 @@ class Laplace(Strategy):
         needed = {View.LOG_DENSITY, View.EXACT_GRADIENT, View.CURVATURE}
         return frozenset(needed | {View.WHITE_PRIOR} if self.hessian == "low_rank" else needed)
 
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
     def load(self) -> None:
         load_forward_mode()
-
-    def pose(self, problem: Problem) -> Problem:
-        return problem if problem.prior is None else replace(problem, joint=True)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
         kept: Any = meter.resumed()

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import torch
 
 from dpcontrol.meter import BudgetSpent, Meter, Stopped, TargetReached
 from dpcontrol.posterior import Draws
-from dpcontrol.problem import Problem, View
+from dpcontrol.problem import View
 from dpcontrol.results import Counts, SimulationFailed, Status, UsageError
-from dpcontrol.run import Outcome, Strategy
+from dpcontrol.run import Outcome
 from dpcontrol.strategies.checks import one_of, positive, whole
+from dpcontrol.strategies.posteriors.joint import PosteriorStrategy
 from dpcontrol.strategies.posteriors.moving import Alone, Crew, Mover, Questions
 from dpcontrol.strategies.posteriors.sampling import (
     Chains,
@@ -47,7 +48,7 @@ ONE_MODE = " They started around one mode: others were not looked for (start='pr
 
 
 @dataclass(frozen=True)
-class MarkovChains(Strategy):
+class MarkovChains(PosteriorStrategy):
     """Fields and course of every Markov chain sampler; see :class:`~dpcontrol.strategies.posteriors.samplers.NUTS`."""
 
     chains: int = 4
@@ -105,20 +106,8 @@ class MarkovChains(Strategy):
             wanted.add(View.WHITE_PRIOR)
         return frozenset(wanted)
 
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
     def load(self) -> None:
         import scipy.optimize  # noqa: F401
-
-    def pose(self, problem: Problem) -> Problem:
-        """The same problem as one search: a posterior is a density of everything that is sought."""
-        return problem if problem.prior is None else replace(problem, joint=True)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
         with one_blas_thread():

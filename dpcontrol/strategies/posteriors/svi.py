@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from dpcontrol.meter import Meter
 from dpcontrol.posterior import Draws
-from dpcontrol.problem import Problem, View
+from dpcontrol.problem import View
 from dpcontrol.results import Status
-from dpcontrol.run import Outcome, Strategy
+from dpcontrol.run import Outcome
 from dpcontrol.strategies.checks import cap, one_of, positive, whole
 from dpcontrol.strategies.minimising.gauss_newton import find_mode, load_forward_mode
 from dpcontrol.strategies.posteriors.gaussian import NOWHERE, NothingPossible, effective_share, possible_draws
 from dpcontrol.strategies.posteriors.guides import KINDS, Guide, LowRank, first_guide, guide_of_information
+from dpcontrol.strategies.posteriors.joint import PosteriorStrategy
 
 WINDOW = 20  # iterations whose bounds are averaged
 FULL_UP_TO = 100
@@ -29,7 +30,7 @@ NOTED = 400  # bounds of the notes
 
 
 @dataclass(frozen=True)
-class SVI(Strategy):
+class SVI(PosteriorStrategy):
     r"""Fit a normal distribution q to a posterior by raising the evidence lower bound, in free numbers.
 
     .. math:: \mathrm{ELBO}(q) = E_q[\log p(y, x) - \log q(x)] = \log p(y) - KL(q\,|\,p(\cdot | y))
@@ -99,19 +100,8 @@ class SVI(Strategy):
         needed = {View.LOG_DENSITY, View.EXACT_GRADIENT}
         return frozenset(needed | {View.CURVATURE} if self.start == "laplace" else needed)
 
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def stores_state(self) -> bool:
-        return True
-
     def load(self) -> None:
         load_forward_mode()
-
-    def pose(self, problem: Problem) -> Problem:
-        return problem if problem.prior is None else replace(problem, joint=True)
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
         kept: Any = meter.resumed()
