@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -143,8 +142,7 @@ def run_shown(
     jobs: Sequence[sweep.Job], labels: Sequence[str], workers: int | None, limit: float | None, shown: bool
 ) -> list[sweep.Outcome]:
     """Run jobs in as many processes (one for each core by default), with their progress on standard error."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    processes = min(cores if workers is None else workers, len(jobs))
+    processes = min(sweep.cores() if workers is None else workers, len(jobs))
     display = Display(labels, processes, sys.stderr, limit) if shown else None
     try:
         return sweep.run_jobs(jobs, workers=processes, on_event=None if display is None else display.event)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpcontrol import store
+from dpcontrol import store, sweep
 from dpcontrol.comparison.comparison import Comparison
 from dpcontrol.comparison.figures import own_figures
 from dpcontrol.comparison.moments import given_reference
@@ -178,7 +176,6 @@ def environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed as a package"
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    found["machine"] = f"{platform.system()} {platform.machine()}, {cores} cores"
+    found["machine"] = f"{platform.system()} {platform.machine()}, {sweep.cores()} cores"
     found["date"] = time.strftime("%Y-%m-%d")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,8 +226,7 @@ def _kept(folder: Path, simulations: int) -> dict[int, Simulation]:
 
 
 def _processes(workers: int | None) -> int:
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return cores if workers is None else workers
+    return sweep.cores() if workers is None else workers
 
 
 def _run(

@@ -7,7 +7,9 @@ notebook travel by value (cloudpickle), those of importable modules by name.
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +23,11 @@ from dpcontrol.sweep.process import GONE, Message, Process
 from dpcontrol.sweep.worker import ERROR, EVENT, INTERRUPTED, VALUE, attempt
 
 OnEvent = Callable[[int, dict[str, Any]], None]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class Job(NamedTuple):
