@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dpcontrol.posterior import Posterior as Posterior
     from dpcontrol.problem import Component as Component
     from dpcontrol.problem import ControlSequence as ControlSequence
+    from dpcontrol.problem import Examination as Examination
     from dpcontrol.problem import Gaussian as Gaussian
     from dpcontrol.problem import GaussianField as GaussianField
     from dpcontrol.problem import InitialState as InitialState
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dpcontrol.problem import Problem as Problem
     from dpcontrol.problem import ProcessNoise as ProcessNoise
     from dpcontrol.problem import Reference as Reference
+    from dpcontrol.problem import Resolution as Resolution
     from dpcontrol.problem import Scenarios as Scenarios
     from dpcontrol.problem import Separately as Separately
     from dpcontrol.problem import StudentT as StudentT
@@ -161,7 +163,9 @@ ROOMS = {
         "Policy",
         "Problem",
         "ProcessNoise",
+        "Examination",
         "Reference",
+        "Resolution",
         "Scenarios",
         "TruncatedNormal",
         "Separately",

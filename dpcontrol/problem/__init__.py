@@ -18,6 +18,7 @@ from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.evaluating import ErrorCurves, Evaluation, evaluate, spectrum
+from dpcontrol.problem.examination import Examination, Resolution
 from dpcontrol.problem.fields import GaussianField
 from dpcontrol.problem.hybrids import corrected, training_scenarios, without_solver
 from dpcontrol.problem.inference import inference_problem
@@ -32,7 +33,7 @@ from dpcontrol.problem.predicting import (
     with_measurements,
 )
 from dpcontrol.problem.prior import Prior, Separately
-from dpcontrol.problem.reference import Reference, Windows, simulated_reference
+from dpcontrol.problem.reference import Reference, simulated_reference
 from dpcontrol.problem.regulator import KalmanLQR, quadratic_gain
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
@@ -49,6 +50,7 @@ from dpcontrol.problem.slots import (
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
 from dpcontrol.problem.unknown import Unknown
 from dpcontrol.problem.windowing import window
+from dpcontrol.problem.windows import Windows
 from dpcontrol.results import UsageError
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Episode",
     "ErrorCurves",
     "Evaluation",
+    "Examination",
     "Gaussian",
     "GaussianField",
     "GradientGrowth",
@@ -81,6 +84,7 @@ __all__ = [
     "Problem",
     "ProcessNoise",
     "Reference",
+    "Resolution",
     "Scenarios",
     "Sensed",
     "Separately",

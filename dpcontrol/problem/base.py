@@ -17,12 +17,12 @@ from dpcontrol.problem import objective as folds
 from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
-from dpcontrol.problem.reference import Windows
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence, Policy
 from dpcontrol.problem.terms import Misfit, target_state
 from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
+from dpcontrol.problem.windows import Windows
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree

@@ -14,13 +14,15 @@ from dpcontrol.engine.trajectory import Trajectory, rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.evaluating import ErrorCurves
+from dpcontrol.problem.examination import Examination
 from dpcontrol.problem.following import Compare, Follow, parts_of
 from dpcontrol.problem.hybrids import MEASURED, channel_counts, missed
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.packed import sizes as sizes_of
-from dpcontrol.problem.reference import Reference, Windows
+from dpcontrol.problem.reference import Reference
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import Parameters
+from dpcontrol.problem.windows import Windows
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.sim.channels import Channels
@@ -42,6 +44,7 @@ def correction_problem(
     dimensions: int | None = None,
     loss: Loss | None = None,
     windows: int = 32,
+    examination: Examination | None = None,
     device: torch.device | str | None = None,
     metrics: Mapping[str, Any] | None = None,
     plots: Mapping[str, Any] | None = None,
@@ -82,6 +85,9 @@ def correction_problem(
         loss: a function ``loss(state, reference) -> (scenarios,)`` of each step, or an objective over the entry
             ``"reference"`` of the scenarios, such as ``track("reference")``; by default the relative mean square.
         windows: at most so many windows to be judged on.
+        examination: what answers are asked besides, by ``dpcontrol compare`` or
+            :func:`dpcontrol.comparison.examine`: longer rollouts, other trajectories, what finer solvers cost for the
+            same error; by default longer rollouts only.
         device: where windows are simulated; trajectories stay where they are, in memory or in files.
         metrics, plots, name, rest: as in :func:`~dpcontrol.problem.control.control_problem`; beside yours there is a
             figure of long rollouts (:class:`~dpcontrol.problem.evaluating.ErrorCurves`), and there are
@@ -94,7 +100,8 @@ def correction_problem(
     Source: K. Um et al., "Solver-in-the-loop", NeurIPS 2020.
     """
     known = reference if isinstance(reference, Reference) else Reference(reference)
-    cut = Windows(known, unroll if horizon is None else horizon, unroll=unroll)
+    asked = _asked(examination, known)
+    cut = Windows(known, unroll if horizon is None else horizon, unroll=unroll, examination=asked)
     target = tree.leaves(known.states)[0].device if device is None else torch.device(device)
     measured = cut.of("train", 1).spread(MEASURED)
     cut = replace(cut, sizes=sizes_of(measured["reference"]), device=target)
@@ -118,6 +125,18 @@ def correction_problem(
         name=name,
         **rest,
     )
+
+
+def _asked(examination: Examination | None, reference: Reference) -> Examination:
+    asked = Examination() if examination is None else examination
+    if not isinstance(asked, Examination):
+        raise UsageError(f"examination is an Examination(...); found {type(asked).__name__}.")
+    if asked.resolutions and reference.origin is None:
+        raise UsageError(
+            "other resolutions start from the fine states at which the reference begins, which are not known: give it "
+            "Reference(..., origin=...), or make it with simulated_reference(...)."
+        )
+    return asked
 
 
 def relative_error(trajectory: Trajectory, scenario: Mapping[str, Tree]) -> tuple[Tensor, Tensor]:

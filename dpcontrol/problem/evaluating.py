@@ -78,13 +78,16 @@ def evaluate(
         z: an answer of it; ``None`` for the coarse solver alone.
         reference: other trajectories (with parameters outside of the training's range, say); the problem's own by
             default.
-        part: which of their trajectories.
+        part: which of their trajectories, ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
         steps: length of the rollouts; that of the reference by default. Behind its end only stability is looked at.
+
+    Raises:
+        UsageError: for another problem, or another part.
     """
     hybrid, cut = hybrid_of(problem), training_windows(problem)
     known = reference or cut.reference
     length = known.steps if steps is None else steps
-    rows = torch.tensor(known.split[part])
+    rows = known.rows(part)
     data = known.windows(rows, torch.zeros_like(rows), min(length, known.steps))
     truth = tree.to(data.pop("reference"), device=cut.device)
     simulator: Simulator = coarse_of(problem)

@@ -13,8 +13,8 @@ from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.following import parts_of
 from dpcontrol.problem.packed import sizes as sizes_of
-from dpcontrol.problem.reference import Windows
 from dpcontrol.problem.scenarios import Scenarios
+from dpcontrol.problem.windows import Windows
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.sim.channels import Channels

@@ -1,9 +1,9 @@
-"""Reference trajectories that a correction learns from, split by trajectories, and the windows cut from them."""
+"""Reference trajectories that a correction learns from, split by trajectories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class Reference:
         split: ``{"train": indices, "validation": indices, "test": indices}`` of trajectories, none of them in two
             parts; by default shares of 70, 15 and 15 % of a shuffled order that is the same for the same number of
             trajectories.
+        origin: states of the fine simulator at which its trajectories begin, leaves ``(trajectories, ...)``, where they
+            are known: other resolutions of a solver start from them.
 
     Raises:
         UsageError: for leaves or parameters of different lengths, fewer than three trajectories, numbers that are not
@@ -41,6 +43,7 @@ class Reference:
     states: Tree
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     split: Split = field(default_factory=dict)
+    origin: Tree | None = None
 
     def __post_init__(self) -> None:
         sizes = {
@@ -55,6 +58,11 @@ class Reference:
             )
         object.__setattr__(self, "parameters", _checked_parameters(self.parameters, self.count))
         object.__setattr__(self, "split", _checked_split(self.split, self.count))
+        if self.origin is not None and {len(leaf) for leaf in tree.leaves(self.origin)} != {self.count}:
+            raise UsageError(
+                f"the origin of a reference is a fine state with a leading axis of its {self.count} trajectories; "
+                f"found {tree.describe(self.origin)}."
+            )
 
     @property
     def steps(self) -> int:
@@ -66,6 +74,18 @@ class Reference:
         """Number of trajectories."""
         return int(tree.leaves(self.states)[0].shape[1])
 
+    def rows(self, part: str) -> Tensor:
+        """The trajectories of a part, or of all of them for ``"all"``.
+
+        Raises:
+            UsageError: for another part.
+        """
+        if part == "all":
+            return torch.arange(self.count)
+        if part not in PARTS:
+            raise UsageError(f"a part of a reference is one of {', '.join(PARTS)}, or all; found {part!r}.")
+        return torch.tensor(self.split[part])
+
     def windows(self, trajectories: Tensor, firsts: Tensor, steps: int) -> dict[str, Tree]:
         """Cut ``steps`` steps out of some trajectories: ``initial_state``, ``reference`` ``(windows, steps + 1, ...)``
         and the parameters of each."""
@@ -76,65 +96,6 @@ class Reference:
         )
         own = {name: value[trajectories] for name, value in self.parameters.items()}
         return {"initial_state": tree.map(lambda leaf: leaf[:, 0], rows), "reference": rows, **own}
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of the trajectories of one part: the distribution that training draws its scenarios from.
-
-    As a sampler of :class:`~dpcontrol.problem.scenarios.Scenarios` it draws trajectories and beginnings alike.
-
-    Attributes:
-        reference: where they are cut from.
-        steps: their length.
-        part: ``"train"``, ``"validation"`` or ``"test"``.
-        unroll: how many steps a training is meant to go through the solver.
-        sizes: root mean square of every leaf of the states of the training part.
-        device: where the windows go.
-    """
-
-    reference: Reference
-    steps: int
-    part: str = "train"
-    unroll: int = 4
-    sizes: tuple[float, ...] = ()
-    device: torch.device | None = None
-
-    def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise UsageError(f"a part of a reference is one of {', '.join(PARTS)}; found {self.part!r}.")
-        for name in ("steps", "unroll"):
-            value = getattr(self, name)
-            if (
-                not isinstance(value, int)
-                or isinstance(value, bool)
-                or not 1 <= value <= self.reference.steps
-            ):
-                raise UsageError(
-                    f"the {name} of a window must be a whole number from 1 to the {self.reference.steps} steps of the "
-                    f"reference; found {value!r}."
-                )
-
-    def __call__(self, generator: torch.Generator, count: int) -> dict[str, Tree]:
-        own = torch.tensor(self.reference.split[self.part])
-        chosen = own[torch.randint(len(own), (count,), generator=generator)]
-        firsts = torch.randint(self.reference.steps - self.steps + 1, (count,), generator=generator)
-        return self._cut(chosen, firsts)
-
-    def of(self, part: str, steps: int) -> Windows:
-        """Windows of another part or length."""
-        return replace(self, part=part, steps=steps)
-
-    def spread(self, most: int) -> dict[str, Tree]:
-        """At most so many windows that do not overlap, evenly spread over trajectories and time; always the same."""
-        own, places = self.reference.split[self.part], self.reference.steps // self.steps
-        every = [(index, place * self.steps) for place in range(places) for index in own]
-        count = min(most, len(every))
-        kept = torch.tensor([every[(2 * i + 1) * len(every) // (2 * count)] for i in range(count)])
-        return self._cut(*kept.unbind(1))
-
-    def _cut(self, trajectories: Tensor, firsts: Tensor) -> dict[str, Tree]:
-        return tree.to(self.reference.windows(trajectories, firsts, self.steps), device=self.device)
 
 
 def simulated_reference(
@@ -151,6 +112,8 @@ def simulated_reference(
     batch: int = 16,
 ) -> Reference:
     """Trajectories of a fine simulator as a coarse one would have them; made once, and kept in the user's cache.
+
+    Beside them the fine states are kept at which they begin (:attr:`Reference.origin`).
 
     They are stored under what made them: sizes, initial states, parameters, and what the fine simulator and the map
     make of two of them in one step (so that another version of a scheme makes its own). A batch of trajectories
@@ -188,6 +151,7 @@ def simulated_reference(
     making = _Making(many, downsample or _same, initial_state, own)
     key = {
         "name": name,
+        "kept": ["states", "origin"],
         "numbers": [steps, every, spin_up, count, fine.dt],
         "made": making.fingerprint(),
     }
@@ -198,10 +162,12 @@ def simulated_reference(
         ) as bar:
             for first in range(0, count, batch):
                 rows = torch.arange(first, min(first + batch, count))
-                yield making.trajectories(rows, spin_up, steps, bar.update)
+                states, origin = making.trajectories(rows, spin_up, steps, bar.update)
+                yield {"states": states, "origin": origin}
 
     stored = cached_rows(key, count, parts)
-    return Reference(tree.map(lambda leaf: leaf.transpose(0, 1), stored), own, split or {})
+    states = tree.map(lambda leaf: leaf.transpose(0, 1), stored["states"])
+    return Reference(states, own, split or {}, stored["origin"])
 
 
 @dataclass(frozen=True)
@@ -213,9 +179,11 @@ class _Making:
     initial: Tree
     parameters: Mapping[str, Tensor]
 
-    def trajectories(self, rows: Tensor, spin_up: int, steps: int, tell: Callable[[int], Any]) -> Tree:
-        """Coarse states of some trajectories, leaves ``(rows, steps + 1, ...)``."""
-        kept = []
+    def trajectories(
+        self, rows: Tensor, spin_up: int, steps: int, tell: Callable[[int], Any]
+    ) -> tuple[Tree, Tree]:
+        """Coarse states of some trajectories, leaves ``(rows, steps + 1, ...)``, and the fine ones they begin at."""
+        kept, origin = [], None
         with torch.no_grad():
             initial = tree.take(self.initial, rows)
             own = {k: v[rows] for k, v in self.parameters.items() if k in self.fine.parameters}
@@ -224,6 +192,8 @@ class _Making:
             coefficients, state = self.fine.prepare(values, {}), self.fine.start(initial, values)
             step = stepper(self.fine)
             for k in range(spin_up + steps + 1):
+                if k == spin_up:
+                    origin = tree.map(lambda leaf: leaf.detach().cpu().clone(), state)
                 if k >= spin_up:
                     kept.append(self.downsample(state))
                 if k < spin_up + steps:
@@ -236,12 +206,12 @@ class _Making:
             raise UsageError(
                 f"trajectory {bad} of the fine simulator becomes infinite; shorten its dt or start elsewhere."
             )
-        return found
+        return found, origin
 
     def fingerprint(self) -> list[float]:
         """Some numbers that depend on everything but the lengths."""
         count = len(tree.leaves(self.initial)[0])
-        found = self.trajectories(torch.tensor([0, count - 1]), 0, 1, lambda _: None)
+        found, _ = self.trajectories(torch.tensor([0, count - 1]), 0, 1, lambda _: None)
         return [
             _digits(float((leaf.double() * torch.cos(torch.arange(leaf.numel())).reshape(leaf.shape)).sum()))
             for leaf in [*tree.leaves(found), *tree.leaves(self.initial), *self.parameters.values()]

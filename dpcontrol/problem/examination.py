@@ -1,0 +1,100 @@
+"""What a trained correction is asked beside the windows of its own problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dpcontrol.problem.reference import Reference
+from dpcontrol.results import UsageError
+from dpcontrol.sim.base import Simulator
+from dpcontrol.tree import Tree
+
+LENGTHS = (10, 20, 50, 100, 200, 500)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The same kind of solver on another grid: what its accuracy costs is what a correction has to beat.
+
+    Args:
+        simulator: on that grid; it takes those parameters of the reference's trajectories whose names it knows.
+        every: its steps in one step of the coarse solver.
+        start: from states of the fine simulator, as :attr:`Reference.origin` has them, to states of this one; batched
+            over trajectories.
+        downsample: from its states to those of the coarse solver.
+
+    Raises:
+        UsageError: for something else.
+    """
+
+    simulator: Simulator
+    every: int
+    start: Callable[[Tree], Tree]
+    downsample: Callable[[Tree], Tree]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.simulator, Simulator):
+            raise UsageError(
+                f"a resolution is examined with a Simulator; found {type(self.simulator).__name__}: wrap a step "
+                "function in FunctionSimulator(step)."
+            )
+        _whole("every", self.every)
+        for name in ("start", "downsample"):
+            if not callable(getattr(self, name)):
+                raise UsageError(
+                    f"{name} of a resolution is a function of states; found {getattr(self, name)!r}."
+                )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How far, on what else, and beside which solvers the answers of a correction problem are examined.
+
+    ``dpcontrol compare`` answers it for all strategies, :func:`dpcontrol.comparison.examine` for answers of your own.
+
+    Args:
+        lengths: steps of the rollouts over which errors are averaged; those that the reference has are used.
+        unseen: label (``"extrapolation"``) -> function without arguments that makes (or finds in the cache)
+            trajectories that training has not seen; all of them are used. Functions of a module, or partials of them:
+            they may go to other processes.
+        resolutions: label (``"2 x finer"``) -> the same kind of solver on another grid; they need a reference that
+            knows where its trajectories begin on the fine grid (:attr:`Reference.origin`).
+        stable: steps of the rollouts in which it is seen whether they stay finite.
+
+    Raises:
+        UsageError: for lengths or steps that are no whole numbers, or entries of another kind.
+    """
+
+    lengths: Sequence[int] = LENGTHS
+    unseen: Mapping[str, Callable[[], Reference]] = field(default_factory=dict)
+    resolutions: Mapping[str, Resolution] = field(default_factory=dict)
+    stable: int = 1000
+
+    def __post_init__(self) -> None:
+        lengths = tuple(self.lengths)
+        if not lengths:
+            raise UsageError(
+                "an examination needs at least one length of rollouts, such as lengths=(10, 100)."
+            )
+        for length in lengths:
+            _whole("every length of an examination's rollouts", length)
+        object.__setattr__(self, "lengths", tuple(sorted(set(lengths))))
+        _whole("stable", self.stable)
+        for label, make in self.unseen.items():
+            if not callable(make):
+                raise UsageError(
+                    f"unseen trajectories are made by a function without arguments; found {type(make).__name__} "
+                    f"under {label!r}."
+                )
+        for label, resolution in self.resolutions.items():
+            if not isinstance(resolution, Resolution):
+                raise UsageError(
+                    f"resolutions are Resolution(simulator, every, start, downsample); found "
+                    f"{type(resolution).__name__} under {label!r}."
+                )
+
+
+def _whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} must be a whole number, at least 1; found {value!r}.")

@@ -1,0 +1,94 @@
+"""What answers of correction problems are asked: the nouns, and where resolutions start from."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from correction_cases import CELLS, DT, posed, reference, trajectories
+from dpcontrol.problems.advection_diffusion_correction import Upwind, waves
+
+from dpcontrol.engine import rollout
+from dpcontrol.problem import Examination, Reference, Resolution, evaluate, simulated_reference
+from dpcontrol.problem.hybrids import training_windows
+from dpcontrol.results import UsageError
+from dpcontrol.sim import AdvectionDiffusion, FunctionSimulator
+
+FINE = AdvectionDiffusion(DT / 2, (4 * CELLS,), 2e-4, velocity=(1.0,))
+
+
+def means(state, factor):
+    return state.reshape(len(state), -1, factor).mean(-1)
+
+
+def simulated(**fields):
+    given = {
+        "initial_state": waves(torch.Generator().manual_seed(0), 6, 4 * CELLS),
+        "steps": 5,
+        "every": 2,
+        "downsample": partial(means, factor=4),
+        "parameters": {"velocity_0": torch.linspace(0.5, 1.0, 6, dtype=torch.float64)},
+        "batch": 4,
+    }
+    return simulated_reference(FINE, **{**given, **fields})
+
+
+@pytest.mark.parametrize("spin_up", [0, 3])
+def test_trajectories_begin_at_their_origin(tmp_path, monkeypatch, spin_up):
+    monkeypatch.setenv("DPCONTROL_CACHE", str(tmp_path))
+    found = simulated(spin_up=spin_up)
+    assert tuple(found.origin.shape) == (6, 4 * CELLS)
+    torch.testing.assert_close(means(found.origin, 4), found.states[0], rtol=0, atol=0)
+    again = rollout(FINE, found.origin, length=10, parameters=found.parameters).states[::2]
+    torch.testing.assert_close(means(again.flatten(0, 1), 4).reshape(found.states.shape), found.states)
+
+
+def test_an_origin_has_a_state_for_each_trajectory():
+    states, speeds = trajectories()
+    own = Reference(states, {"velocity_0": speeds}, origin={"u": states[0]})
+    assert torch.equal(own.origin["u"], states[0])
+    with pytest.raises(UsageError, match="a leading axis of its 10 trajectories; found"):
+        Reference(states, {"velocity_0": speeds}, origin=states[0, :7])
+
+
+def test_a_problem_knows_its_examination():
+    assert training_windows(posed()).examination == Examination()
+    assert Examination((50, 10, 10)).lengths == (10, 50)
+    asked = Examination((4,), unseen={"other waves": reference}, stable=20)
+    cut = training_windows(posed(examination=asked))
+    assert cut.examination is asked and cut.of("test", 2).examination is asked
+    finer = Resolution(Upwind(DT / 2), 2, partial(means, factor=2), partial(means, factor=2))
+    with pytest.raises(UsageError, match="which are not known: give it Reference"):
+        posed(examination=Examination(resolutions={"2 x finer": finer}))
+    known = replace(reference(), origin=reference().states[0])
+    posed(reference=known, examination=Examination(resolutions={"2 x finer": finer}))
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence():
+    with pytest.raises(UsageError, match="at least one length"):
+        Examination(())
+    with pytest.raises(UsageError, match="every length .* whole number, at least 1; found 0"):
+        Examination((0, 10))
+    with pytest.raises(UsageError, match="stable must be a whole number, at least 1; found 1.5"):
+        Examination(stable=1.5)
+    with pytest.raises(UsageError, match="a function without arguments; found Reference under 'more'"):
+        Examination(unseen={"more": reference()})
+    with pytest.raises(UsageError, match=r"found Upwind under '2 x finer'"):
+        Examination(resolutions={"2 x finer": Upwind(DT)})
+    with pytest.raises(UsageError, match="examined with a Simulator; found function"):
+        Resolution(lambda x: x, 1, means, means)
+    with pytest.raises(UsageError, match="every must be a whole number, at least 1; found 0"):
+        Resolution(Upwind(DT), 0, means, means)
+    with pytest.raises(UsageError, match="start of a resolution is a function of states; found 3"):
+        Resolution(FunctionSimulator(lambda x, u: x), 1, 3, means)
+    with pytest.raises(UsageError, match=r"examination is an Examination\(...\); found dict"):
+        posed(examination={})
+
+
+def test_all_trajectories_may_be_asked_about():
+    problem = posed()
+    every, tested = evaluate(problem, part="all"), evaluate(problem)
+    assert tuple(every.errors.shape) == (13, 10)
+    torch.testing.assert_close(every.errors[:, 8:], tested.errors)
+    with pytest.raises(UsageError, match="train, validation, test, or all; found 'tests'"):
+        evaluate(problem, part="tests")
