@@ -32,7 +32,7 @@ from dpcontrol.run import run
 from dpcontrol.strategies.learning.model_free import PPO, SAC
 
 RECORD = Path(__file__).parent / "results" / "pendulum_reference.json"
-STEPS = {"ppo": 100_000, "sac": 4_000}  # SAC has learned it by then
+STEPS = {"ppo": 100_000, "sac": 10_000}  # half of the zoo's for SAC: it has learned it by then
 PUBLISHED = {
     "ppo": {"mean return": -172.2, "standard deviation of episodes": 104.2, "environment steps": 100_000},
     "sac": {"mean return": -157.0, "standard deviation of episodes": 88.7, "environment steps": 20_000},
