@@ -18,7 +18,7 @@ from dpcontrol.problem.correction import correction_problem
 from dpcontrol.problem.densities import TruncatedNormal
 from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.evaluating import ErrorCurves, Evaluation, evaluate, spectrum
-from dpcontrol.problem.examination import Examination, Resolution
+from dpcontrol.problem.examination import Examination
 from dpcontrol.problem.fields import GaussianField
 from dpcontrol.problem.hybrids import corrected, training_scenarios, without_solver
 from dpcontrol.problem.inference import inference_problem
@@ -35,6 +35,7 @@ from dpcontrol.problem.predicting import (
 from dpcontrol.problem.prior import Prior, Separately
 from dpcontrol.problem.reference import Reference, simulated_reference
 from dpcontrol.problem.regulator import KalmanLQR, quadratic_gain
+from dpcontrol.problem.resolution import Resolution
 from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
 from dpcontrol.problem.sensors import Component, Mask, Modes, Points

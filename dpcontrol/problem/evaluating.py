@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.following import parts_of
 from dpcontrol.problem.hybrids import coarse_of, hybrid_of, training_windows
 from dpcontrol.problem.reference import Reference
+from dpcontrol.problem.resolution import Resolution
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
 from dpcontrol.tree import Tree
@@ -70,33 +71,48 @@ def evaluate(
     reference: Reference | None = None,
     part: str = "test",
     steps: int | None = None,
+    solver: Resolution | None = None,
 ) -> Evaluation:
     """Roll the first states of whole trajectories out, and compare.
 
     Args:
         problem: made by :func:`~dpcontrol.problem.correction.correction_problem`.
-        z: an answer of it; ``None`` for the coarse solver alone.
+        z: an answer of it; ``None`` for the coarse solver alone, or for ``solver``.
         reference: other trajectories (with parameters outside of the training's range, say); the problem's own by
             default.
         part: which of their trajectories, ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
         steps: length of the rollouts; that of the reference by default. Behind its end only stability is looked at.
+        solver: the same kind of solver on another grid, which starts from the fine states of the reference.
 
     Raises:
-        UsageError: for another problem, or another part.
+        UsageError: for another problem or part, for both an answer and a solver, or where a solver has no fine states
+            to start from.
     """
+    if z is not None and solver is not None:
+        raise UsageError("evaluate takes an answer or a solver; found both: ask for one after the other.")
     hybrid, cut = hybrid_of(problem), training_windows(problem)
     known = reference or cut.reference
     length = known.steps if steps is None else steps
     rows = known.rows(part)
     data = known.windows(rows, torch.zeros_like(rows), min(length, known.steps))
     truth = tree.to(data.pop("reference"), device=cut.device)
+    initial = tree.map(lambda leaf: leaf[:, 0], truth)
     simulator: Simulator = coarse_of(problem)
-    given: dict[str, Any] = {name: data[name] for name in simulator.parameters if name in data}
+    if solver is not None:
+        if known.origin is None:
+            raise UsageError(
+                "another solver starts from the fine states at which the reference begins, which are not known: give "
+                "Reference(..., origin=...), or make it with simulated_reference(...)."
+            )
+        simulator = solver.steps
+        initial = solver.start(tree.to(tree.take(known.origin, rows), device=cut.device))
+    fixed = {**problem.parameters, **data}
+    given: dict[str, Any] = {name: fixed[name] for name in simulator.parameters if name in fixed}
     if z is not None:
         simulator, given = hybrid, {**given, **z["parameters"]}
-    given = {**problem.parameters, **given}
     dimensions = None if hybrid.layout is None else hybrid.layout.dimensions
-    return _compared(simulator, truth, given, data, length, cut.sizes, dimensions)
+    course = _Course(simulator, initial, given, data, None if solver is None else solver.downsample)
+    return _compared(course, truth, length, cut.sizes, dimensions)
 
 
 def spectrum(field: Tensor, dimensions: int) -> Tensor:
@@ -116,27 +132,34 @@ def spectrum(field: Tensor, dimensions: int) -> Tensor:
     return bins.index_add(-1, radius, flat)[..., : min(grid) // 2 + 1]
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What is rolled out, from where, and how its states are seen on the coarse grid."""
+
+    simulator: Simulator
+    initial: Tree
+    parameters: Mapping[str, Any]
+    scenario: Mapping[str, Tree]
+    downsample: Callable[[Tree], Tree] | None = None
+
+    def seen(self, state: Tree, like: Tree) -> Tree:
+        return parts_of(state if self.downsample is None else self.downsample(state), like)
+
+
 def _compared(
-    simulator: Simulator,
-    truth: Tree,
-    given: Mapping[str, Any],
-    scenario: Mapping[str, Tree],
-    length: int,
-    sizes: tuple[float, ...],
-    dimensions: int | None,
+    course: _Course, truth: Tree, length: int, sizes: tuple[float, ...], dimensions: int | None
 ) -> Evaluation:
-    initial = tree.map(lambda leaf: leaf[:, 0], truth)
+    simulator, initial = course.simulator, course.initial
     known = len(tree.leaves(truth)[0][0]) - 1
     errors, stable, spectra = [], [], []
     with torch.no_grad():
-        values = parameter_values(simulator, given, like=initial)
-        coefficients, state = simulator.prepare(values, scenario), simulator.start(initial, values)
+        values = parameter_values(simulator, course.parameters, like=initial)
+        coefficients, state = simulator.prepare(values, course.scenario), simulator.start(initial, values)
         step, spent = stepper(simulator), 0.0
-        fine = torch.ones(
-            len(tree.leaves(initial)[0]), dtype=torch.bool, device=tree.leaves(initial)[0].device
-        )
+        leaf = tree.leaves(initial)[0]
+        fine = torch.ones(len(leaf), dtype=torch.bool, device=leaf.device)
         for k in range(length + 1):
-            seen = parts_of(state, truth)
+            seen = course.seen(state, truth)
             fine = fine & _within(seen, sizes)
             stable.append(fine)
             if k <= known:

@@ -6,45 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpcontrol.problem.reference import Reference
+from dpcontrol.problem.resolution import Resolution, require_whole
 from dpcontrol.results import UsageError
-from dpcontrol.sim.base import Simulator
-from dpcontrol.tree import Tree
 
 LENGTHS = (10, 20, 50, 100, 200, 500)
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """The same kind of solver on another grid: what its accuracy costs is what a correction has to beat.
-
-    Args:
-        simulator: on that grid; it takes those parameters of the reference's trajectories whose names it knows.
-        every: its steps in one step of the coarse solver.
-        start: from states of the fine simulator, as :attr:`Reference.origin` has them, to states of this one; batched
-            over trajectories.
-        downsample: from its states to those of the coarse solver.
-
-    Raises:
-        UsageError: for something else.
-    """
-
-    simulator: Simulator
-    every: int
-    start: Callable[[Tree], Tree]
-    downsample: Callable[[Tree], Tree]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.simulator, Simulator):
-            raise UsageError(
-                f"a resolution is examined with a Simulator; found {type(self.simulator).__name__}: wrap a step "
-                "function in FunctionSimulator(step)."
-            )
-        _whole("every", self.every)
-        for name in ("start", "downsample"):
-            if not callable(getattr(self, name)):
-                raise UsageError(
-                    f"{name} of a resolution is a function of states; found {getattr(self, name)!r}."
-                )
 
 
 @dataclass(frozen=True)
@@ -78,9 +43,9 @@ class Examination:
                 "an examination needs at least one length of rollouts, such as lengths=(10, 100)."
             )
         for length in lengths:
-            _whole("every length of an examination's rollouts", length)
+            require_whole("every length of an examination's rollouts", length)
         object.__setattr__(self, "lengths", tuple(sorted(set(lengths))))
-        _whole("stable", self.stable)
+        require_whole("stable", self.stable)
         for label, make in self.unseen.items():
             if not callable(make):
                 raise UsageError(
@@ -93,8 +58,3 @@ class Examination:
                     f"resolutions are Resolution(simulator, every, start, downsample); found "
                     f"{type(resolution).__name__} under {label!r}."
                 )
-
-
-def _whole(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} must be a whole number, at least 1; found {value!r}.")

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import parameter_values, stepper
+from dpcontrol.problem.resolution import Resolution, require_whole
 from dpcontrol.results import UsageError
-from dpcontrol.sim.base import Simulator, Substeps
+from dpcontrol.sim.base import Simulator
 from dpcontrol.store import cached_rows
 from dpcontrol.tree import Tree
 
@@ -34,6 +35,7 @@ class Reference:
             trajectories.
         origin: states of the fine simulator at which its trajectories begin, leaves ``(trajectories, ...)``, where they
             are known: other resolutions of a solver start from them.
+        solver: the fine solver that made them, where it is known: what it costs is told beside the others.
 
     Raises:
         UsageError: for leaves or parameters of different lengths, fewer than three trajectories, numbers that are not
@@ -44,6 +46,7 @@ class Reference:
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     split: Split = field(default_factory=dict)
     origin: Tree | None = None
+    solver: Resolution | None = None
 
     def __post_init__(self) -> None:
         sizes = {
@@ -135,20 +138,14 @@ def simulated_reference(
         UsageError: for sizes that are no whole numbers, trajectories that become infinite, or a cache that cannot be
             written to.
     """
-    for word, value, least in (
-        ("steps", steps, 1),
-        ("every", every, 1),
-        ("spin_up", spin_up, 0),
-        ("batch", batch, 1),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UsageError(
-                f"{word} of a reference must be a whole number, at least {least}; found {value!r}."
-            )
+    for word, value in (("steps", steps), ("batch", batch)):
+        require_whole(f"{word} of a reference", value)
+    if not isinstance(spin_up, int) or isinstance(spin_up, bool) or spin_up < 0:
+        raise UsageError(f"spin_up of a reference must be a whole number, at least 0; found {spin_up!r}.")
+    solver = Resolution(fine, every, _same, downsample or _same)
     count = len(tree.leaves(initial_state)[0])
     own = _checked_parameters(parameters or {}, count)
-    many = fine if every == 1 else Substeps(fine, every)
-    making = _Making(many, downsample or _same, initial_state, own)
+    making = _Making(solver.steps, solver.downsample, initial_state, own)
     key = {
         "name": name,
         "kept": ["states", "origin"],
@@ -167,7 +164,7 @@ def simulated_reference(
 
     stored = cached_rows(key, count, parts)
     states = tree.map(lambda leaf: leaf.transpose(0, 1), stored["states"])
-    return Reference(states, own, split or {}, stored["origin"])
+    return Reference(states, own, split or {}, stored["origin"], solver)
 
 
 @dataclass(frozen=True)

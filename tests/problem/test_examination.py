@@ -92,3 +92,20 @@ def test_all_trajectories_may_be_asked_about():
     torch.testing.assert_close(every.errors[:, 8:], tested.errors)
     with pytest.raises(UsageError, match="train, validation, test, or all; found 'tests'"):
         evaluate(problem, part="tests")
+
+
+def test_other_resolutions_start_from_the_fine_states(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPCONTROL_CACHE", str(tmp_path))
+    known = simulated()
+    problem = posed(reference=known, unroll=2)
+    itself = evaluate(problem, solver=known.solver, part="all")
+    assert float(itself.errors.max()) < 1e-12 and tuple(itself.errors.shape) == (6, 6)
+    coarse = evaluate(problem, part="all")
+    finer = Resolution(Upwind(DT / 2), 2, partial(means, factor=2), partial(means, factor=2))
+    halved = evaluate(problem, solver=finer, part="all", steps=30)
+    assert float(halved.error(5)) == pytest.approx(0.5 * coarse.error(5), rel=0.3)  # it is of first order
+    assert tuple(halved.stable.shape) == (31, 6) and bool(halved.stable.all())
+    with pytest.raises(UsageError, match="an answer or a solver; found both"):
+        evaluate(problem, problem.start(), solver=finer)
+    with pytest.raises(UsageError, match="which are not known"):
+        evaluate(posed(), solver=finer)

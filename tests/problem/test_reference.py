@@ -163,7 +163,7 @@ def test_what_is_no_reference_is_refused_in_a_sentence():
         Reference(states, split={"train": (0,)})
     with pytest.raises(UsageError, match="from 1 to the 12 steps of the reference; found 13"):
         Windows(reference(), 13)
-    with pytest.raises(UsageError, match="every of a reference must be a whole number, at least 1"):
+    with pytest.raises(UsageError, match="every must be a whole number, at least 1"):
         made(every=0)
 
 
