@@ -30,7 +30,9 @@ training ones.
 Objective: relative mean square difference from the reference, summed over the steps.
 
 Metrics: ``relative_error``, mean |u - r| / mean |r| over all steps; ``error_ratio``, the difference over that of the
-coarse solver. ``faster()`` are trajectories with speeds of 1 to 1.3, outside of what training sees.
+coarse solver. ``faster()`` are trajectories with speeds of 1 to 1.3, outside of what training sees. Examined besides:
+other waves with speeds inside (interpolation) and outside (extrapolation) of the training's range, and the upwind
+scheme on two and four times finer grids.
 
 Strategies: ``unrolled`` (the network meets its own consequences), ``stopped`` (without their gradient), ``noisy`` and
 ``supervised`` (single steps), ``surrogate`` (no solver: the same network makes the whole step).
@@ -53,8 +55,10 @@ from torch import Tensor
 
 from dpcontrol.nets import ConvNet
 from dpcontrol.problem import (
+    Examination,
     Problem,
     Reference,
+    Resolution,
     UsageError,
     correction_problem,
     scene_generator,
@@ -65,6 +69,7 @@ from dpcontrol.tree import Tree
 
 CELLS, FINER, DT, DIFFUSIVITY = 32, 4, 0.015, 2e-4
 SPEEDS, FASTER = (0.5, 1.0), (1.0, 1.3)
+UNSEEN = 12  # trajectories of each group that training has not seen
 TRAJECTORIES = {"full": 48, "small": 24}
 STEPS = {"full": 120, "small": 60}
 HORIZON = {"full": 60, "small": 20}
@@ -130,8 +135,31 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
         unroll=4,
         horizon=HORIZON[size],
         inputs=("velocity_0",),
+        examination=examination(seed + 1, STEPS[size]),
         name="advection_diffusion_correction",
     )
+
+
+def examination(seed: int, steps: int) -> Examination:
+    """Other waves with speeds inside and outside of the training's range; the same scheme on finer grids."""
+    groups = {"interpolation": SPEEDS, "extrapolation": FASTER}
+    return Examination(
+        unseen={name: partial(unseen, seed, UNSEEN, steps, speeds) for name, speeds in groups.items()},
+        resolutions={
+            f"{factor} x finer": Resolution(
+                Upwind(DT / factor),
+                factor,
+                partial(merged, cells=factor * CELLS),
+                partial(merged, cells=CELLS),
+            )
+            for factor in (2, 4)
+        },
+    )
+
+
+def unseen(seed: int, count: int, steps: int, speeds: tuple[float, float]) -> Reference:
+    """Trajectories of their own seed."""
+    return exact(torch.Generator().manual_seed(seed), count, steps, speeds)
 
 
 def faster(generator: torch.Generator, count: int, steps: int) -> Reference:
@@ -147,7 +175,7 @@ def exact(generator: torch.Generator, count: int, steps: int, speeds: tuple[floa
         AdvectionDiffusion(DT, (points,), DIFFUSIVITY, velocity=(1.0,)),
         initial_state=waves(generator, count, points),
         steps=steps,
-        downsample=means,
+        downsample=partial(merged, cells=CELLS),
         parameters={
             "velocity_0": low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
         },
@@ -164,6 +192,6 @@ def waves(generator: torch.Generator, count: int, points: int) -> Tensor:
     return (height * torch.sin(2 * math.pi * (j * x + phase))).sum(1)
 
 
-def means(fine: Tensor) -> Tensor:
-    """Means of four points, ``(count, 128)`` to ``(count, 32)``."""
-    return fine.reshape(len(fine), CELLS, FINER).mean(-1)
+def merged(fine: Tensor, cells: int) -> Tensor:
+    """Means of neighbours, ``(count, more cells)`` to ``(count, cells)``."""
+    return fine.unflatten(1, (cells, -1)).mean(-1)

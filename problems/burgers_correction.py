@@ -29,7 +29,9 @@ training ones (4 in the small size).
 Objective: relative mean square difference from the reference, summed over the steps.
 
 Metrics: ``relative_error``, mean |u - r| / mean |r| over all steps; ``error_ratio``, the difference over that of the
-coarse solver. ``outside()`` are trajectories with half the least viscosity that training sees.
+coarse solver. ``outside()`` are trajectories with half the least viscosity that training sees. Examined besides: other
+waves with viscosities inside (interpolation) and outside (extrapolation) of the training's range, and the same scheme
+on a grid of half the cell size.
 
 Strategies: ``unrolled``, ``stopped``, ``noisy``, ``supervised``, ``surrogate`` (no solver).
 
@@ -46,11 +48,20 @@ import torch
 from torch import Tensor
 
 from dpcontrol.nets import ConvNet
-from dpcontrol.problem import Problem, Reference, correction_problem, scene_generator, simulated_reference
+from dpcontrol.problem import (
+    Examination,
+    Problem,
+    Reference,
+    Resolution,
+    correction_problem,
+    scene_generator,
+    simulated_reference,
+)
 from dpcontrol.sim import FiniteVolumeBurgers
 
 CELLS, FINER, DT, FINE_STEPS = 32, 4, 0.01, 8
 VISCOSITIES, OUTSIDE = (1e-3, 4e-3), (5e-4, 1e-3)
+UNSEEN = 16  # trajectories of each group that training has not seen
 TRAJECTORIES = {"full": 128, "small": 48}
 STEPS = {"full": 200, "small": 60}
 HORIZON = {"full": 100, "small": 20}
@@ -80,8 +91,30 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
         unroll=UNROLL[size],
         horizon=HORIZON[size],
         inputs=("viscosity",),
+        examination=examination(seed + 1, STEPS[size]),
         name="burgers_correction",
     )
+
+
+def examination(seed: int, steps: int) -> Examination:
+    """Other waves with viscosities inside and outside of the training's range; the same scheme on a finer grid."""
+    groups = {"interpolation": VISCOSITIES, "extrapolation": OUTSIDE}
+    return Examination(
+        unseen={name: partial(unseen, seed, UNSEEN, steps, range_) for name, range_ in groups.items()},
+        resolutions={
+            "2 x finer": Resolution(
+                FiniteVolumeBurgers(DT / 2, VISCOSITIES[0]),
+                2,
+                partial(merged, cells=2 * CELLS),
+                partial(merged, cells=CELLS),
+            )
+        },
+    )
+
+
+def unseen(seed: int, count: int, steps: int, viscosities: tuple[float, float]) -> Reference:
+    """Trajectories of their own seed."""
+    return finer(torch.Generator().manual_seed(seed), count, steps, viscosities)
 
 
 def outside(generator: torch.Generator, count: int, steps: int) -> Reference:
@@ -98,7 +131,7 @@ def finer(generator: torch.Generator, count: int, steps: int, viscosities: tuple
         initial_state=waves(generator, count, CELLS * FINER).float(),
         steps=steps,
         every=FINE_STEPS,
-        downsample=means,
+        downsample=partial(merged, cells=CELLS),
         parameters={"viscosity": torch.exp(low + (high - low) * drawn).float()},
         name="burgers_correction",
     )
@@ -113,6 +146,6 @@ def waves(generator: torch.Generator, count: int, cells: int) -> Tensor:
     return (height * torch.sin(2 * math.pi * (j * x + phase))).sum(1)
 
 
-def means(fine: Tensor) -> Tensor:
-    """Means of four cells, ``(count, 128)`` to ``(count, 32)``."""
-    return fine.reshape(len(fine), CELLS, FINER).mean(-1)
+def merged(fine: Tensor, cells: int) -> Tensor:
+    """Means of neighbours, ``(count, more cells)`` to ``(count, cells)``."""
+    return fine.unflatten(1, (cells, -1)).mean(-1)
