@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.engine.gradients import GradientMode
+from dpcontrol.engine.gradients import Full, GradientMode
 from dpcontrol.meter import rows
 from dpcontrol.meter.budget import Budget, BudgetSpent, History, Ledger, Progress, Stopped, TargetReached
+from dpcontrol.meter.linearised import Curved, Latest
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.candidates import each, vectorises
 from dpcontrol.problem.predicting import measurements
@@ -64,6 +65,7 @@ class Meter:
         self._kept = kept
         self._keep_state = keep_state
         self._held = 0, 0.0  # simulated steps and share of the seconds that are held back
+        self.latest = Latest()  # the point of which a graph is kept
         guess = problem.unknown.free(problem.start())
         self._batch = 1 if problem.separate else 0
         self._template = tree.detach(guess)
@@ -150,17 +152,19 @@ class Meter:
         return values, gradients
 
     def hessian_products(self, x: Tensor, v: Tensor, which: Tensor | None = None) -> Tensor:
-        """Products ``(rows, dimension)`` of each row's Hessian with the row of ``v`` (exact, reverse over reverse)."""
+        """Products ``(rows, dimension)`` of each row's Hessian with the row of ``v`` (exact, reverse over reverse).
+
+        The graph of the latest points is kept for more products, where the problem's gradient mode keeps graphs.
+        """
         which = self._rows(x, which)
 
         def compute() -> list[Tensor]:
-            point = x.detach().requires_grad_()
-            losses = self._losses(point, which)
-            gradient = torch.autograd.grad(losses.sum(), point, create_graph=True)[0]
-            if not gradient.requires_grad:  # a linear loss
-                return [losses.detach(), torch.zeros_like(point)]
-            product = torch.autograd.grad((gradient * v.detach()).sum(), point, materialize_grads=True)[0]
-            return [losses.detach(), product]
+            def curved() -> Curved:
+                return Curved(lambda point: self._losses(point, which), x)
+
+            keeps = isinstance(self.problem.gradient, Full)
+            here = self.latest.of("losses", x, which, curved) if keeps else curved()
+            return [here.losses, here.product(v)]
 
         return self._ask("products", torch.cat([x, v]), which, compute, sweeps=2)[1]
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.engine.gradients import Full
+from dpcontrol.meter.linearised import Linearised
 from dpcontrol.meter.meter import Meter
 from dpcontrol.problem.predicting import fisher_roots
 from dpcontrol.results import Counts
@@ -55,19 +57,31 @@ def jacobian(meter: Meter, x: Tensor, which: Tensor, count: int) -> Tensor:
 def gauss_newton_products(meter: Meter, x: Tensor, v: Tensor, which: Tensor) -> Tensor:
     """Products ``2 J^T J v`` ``(rows, dimension)`` at points and with vectors ``(rows, dimension)``.
 
-    Charged like a product of the Hessian: two runs and two sweeps.
+    Charged like a product of the Hessian: two runs and two sweeps, though a graph of the latest point is kept.
     """
 
     def compute() -> list[Tensor]:
-        with torch.no_grad():
-            along = torch.func.jvp(lambda p: _residuals(meter, p, which), (x,), (v,))[1]
-        point = x.detach().requires_grad_()
-        r = _residuals(meter, point, which)
-        return [2 * torch.autograd.grad(r, point, along)[0]]
+        return [2 * _normal_product(meter, "residuals", lambda p: _residuals(meter, p, which), x, v, which)]
 
     both = torch.cat([x, v])
     price = _price(meter, len(x), runs=2, sweeps=2)
     return meter._answer("gauss-newton", both, which, compute, price)[0][0]
+
+
+def _normal_product(
+    meter: Meter, what: str, function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, which: Tensor
+) -> Tensor:
+    """``J^T J v`` of a function of the rows ``x``; ``what`` it is, for the graph that the meter keeps of the latest.
+
+    Where memory is limited by the problem's gradient mode nothing is kept: forward mode stores no states.
+    """
+    if not isinstance(meter.problem.gradient, Full):
+        with torch.no_grad():
+            along = torch.func.jvp(function, (x,), (v,))[1]
+        point = x.detach().requires_grad_()
+        return torch.autograd.grad(function(point), point, along)[0]
+    here = meter.latest.of(what, x, which, lambda: Linearised(function, x))
+    return here.pulled(here.pushed(v))
 
 
 def _residuals(meter: Meter, x: Tensor, which: Tensor) -> Tensor:
@@ -151,20 +165,18 @@ def _price(meter: Meter, rows: int, *, runs: int, sweeps: int) -> Counts:
 def fisher_products(meter: Meter, x: Tensor, v: Tensor) -> Tensor:
     """Products ``J^T J v`` ``(1, dimension)`` of the expected Fisher information at a point ``(1, dimension)``.
 
-    Charged like a product of the Hessian: two runs and two sweeps.
+    Charged like a product of the Hessian: two runs and two sweeps, though a graph of the latest point is kept.
     """
 
     def roots(point: Tensor) -> Tensor:
         free = tree.unravel(point[0], meter.layout())
         return fisher_roots(meter.problem, meter.problem.unknown.natural(free))
 
-    def compute() -> list[Tensor]:
-        with torch.no_grad():
-            along = torch.func.jvp(roots, (x,), (v,))[1]
-        point = x.detach().requires_grad_()
-        return [torch.autograd.grad(roots(point), point, along)[0]]
-
     which = torch.zeros(1, dtype=torch.long)
+
+    def compute() -> list[Tensor]:
+        return [_normal_product(meter, "roots", roots, x, v, which)]
+
     price = _price(meter, 1, runs=2, sweeps=2)
     return meter._answer("fisher", torch.cat([x, v]), which, compute, price)[0][0]
 

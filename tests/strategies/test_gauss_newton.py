@@ -1,6 +1,7 @@
 """Gauss-Newton: linear least squares, known optima, order of convergence, boxes, and how searches end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.optimize
 import torch
 from strategy_cases import F64, interrupted_and_resumed, same
 
+from dpcontrol.engine import Checkpointed
 from dpcontrol.meter import Budget, Meter
 from dpcontrol.meter.squares import gauss_newton_products, jacobian, residuals
 from dpcontrol.problem import (
@@ -117,6 +119,38 @@ def test_jacobians_and_products_are_the_derivative_of_the_residuals(shared, entr
     torch.testing.assert_close(found, 2 * torch.einsum("nmd,nme,ne->nd", J, J, v))
     slope = meter.values_and_gradients(x)[1]
     torch.testing.assert_close(2 * torch.einsum("nmd,nm->nd", J, r), slope)
+
+
+def test_products_of_the_same_points_run_the_system_once():
+    ran = []
+
+    def step(x, u):
+        ran.append(len(x))
+        return x + 0.3 * torch.sin(x) * u
+
+    problem = control_problem(
+        step,
+        initial_state=torch.tensor([[0.5], [1.0], [1.5]], dtype=F64),
+        horizon=4,
+        objective=reach(torch.zeros(1, dtype=F64)) + effort(),
+        control=ControlSequence(1),
+    )
+    meter, which = Meter(problem), torch.arange(3)
+    frugal = Meter(replace(problem, gradient=Checkpointed(snapshots=2)))  # which may not keep a graph
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(2, 3, 4, generator=generator, dtype=F64)
+    tangents = torch.randn(4, 3, 4, generator=generator, dtype=F64)
+    for ask in (gauss_newton_products, lambda m, x, v, which: m.hessian_products(x, v, which)):
+        known = {(i, j): ask(frugal, points[i], v, which) for i in range(2) for j, v in enumerate(tangents)}
+        for i in (0, 1, 0):
+            ran.clear()
+            for j, v in enumerate(tangents):
+                torch.testing.assert_close(ask(meter, points[i], v, which), known[i, j])
+            assert len(ran) == problem.horizon
+        # another scenario at the same point is another question
+        rolled = ask(meter, points[0], tangents[0], which.roll(1))
+        torch.testing.assert_close(rolled, ask(frugal, points[0], tangents[0], which.roll(1)))
+        assert not torch.allclose(rolled, known[0, 0])
 
 
 def gas_oil(substeps):
