@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dpcontrol.comparison import Comparison as Comparison
     from dpcontrol.comparison import Tuned as Tuned
     from dpcontrol.comparison import compare as compare
+    from dpcontrol.comparison import examine as examine
     from dpcontrol.comparison import tune as tune
     from dpcontrol.criticism import Calibration as Calibration
     from dpcontrol.criticism import HalfStep as HalfStep
@@ -127,7 +128,7 @@ if TYPE_CHECKING:
 
 ROOMS = {
     "checking": ("check_gradient",),
-    "comparison": ("Comparison", "Tuned", "compare", "tune"),
+    "comparison": ("Comparison", "Tuned", "compare", "examine", "tune"),
     "criticism": (
         "Calibration",
         "HalfStep",

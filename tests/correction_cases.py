@@ -7,7 +7,7 @@ from dpcontrol.problems.advection_diffusion_correction import Upwind, waves
 
 from dpcontrol.engine import rollout
 from dpcontrol.nets import ConvNet
-from dpcontrol.problem import Reference, correction_problem
+from dpcontrol.problem import Reference, correction_problem, simulated_reference
 from dpcontrol.sim import AdvectionDiffusion
 
 F64 = torch.float64
@@ -44,3 +44,24 @@ def posed(**fields):
         "inputs": ("velocity_0",),
     }
     return correction_problem(Upwind(DT), **{**given, **fields})
+
+
+FINE = AdvectionDiffusion(DT / 2, (4 * CELLS,), 2e-4, velocity=(1.0,))
+
+
+def means(state, factor):
+    """Means of so many neighbours."""
+    return state.reshape(len(state), -1, factor).mean(-1)
+
+
+def fine_reference(**fields):
+    """Six trajectories of five steps, from four times smaller cells and half the step."""
+    given = {
+        "initial_state": waves(torch.Generator().manual_seed(0), 6, 4 * CELLS),
+        "steps": 5,
+        "every": 2,
+        "downsample": partial(means, factor=4),
+        "parameters": {"velocity_0": torch.linspace(0.5, 1.0, 6, dtype=torch.float64)},
+        "batch": 4,
+    }
+    return simulated_reference(FINE, **{**given, **fields})

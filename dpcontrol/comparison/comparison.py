@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dpcontrol import store
-from dpcontrol.comparison import figures, finding, overview, posteriors, pricing, summary
+from dpcontrol.comparison import examined_words, figures, finding, overview, posteriors, pricing, summary
+from dpcontrol.comparison.examined import Examined
+from dpcontrol.comparison.marks import INTERRUPTED
 from dpcontrol.comparison.records import NOT_RUN, Results
 from dpcontrol.comparison.report import write_report
 from dpcontrol.comparison.verdict import verdict
@@ -58,6 +60,9 @@ class Comparison:
             run.status in ("interrupted", NOT_RUN)
             for results in (self.results, *self.further)
             for run in results.runs
+        ) or any(
+            results.marks is not None and results.marks.failure == INTERRUPTED
+            for results in (self.results, *self.further)
         )
 
     def summaries(self) -> list[summary.Summary]:
@@ -71,6 +76,15 @@ class Comparison:
             for each in self.rounds
             for row in overview.overview(each.results, each.summaries())
         ]
+
+    @property
+    def examination(self) -> Examined | None:
+        """What long rollouts, unseen trajectories and finer solvers say of learned corrections, under the first budget.
+
+        ``None`` for other problems.
+        """
+        marks = self.results.marks
+        return None if marks is None else Examined(marks)
 
     def finding(self) -> finding.Finding:
         """Who won, in words; of several budgets who won under which."""
@@ -96,6 +110,8 @@ class Comparison:
         zero = [name for name in summary.metric_names(lines) if summary.vanishes(lines, name)]
         if zero:
             table += f"\nbelow {summary.ROUNDING:g} everywhere: {', '.join(zero)}"
+        if self.results.marks is not None:
+            table += f"\n\n{examined_words.text(self.results.marks, said=False)}"
         drawn = posteriors.sampled(self.results)
         captions = [finding.caption(self.results, lines)]
         if drawn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison import endings, families, posteriors, pricing, ranking
+from dpcontrol.comparison import endings, examined_words, families, posteriors, pricing, ranking
 from dpcontrol.comparison.ranking import Gap, Standing, gap, more_loss, standing, unfinished
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.stats import NOTHING, OVER_BOTH, OVER_SCENARIOS, OVER_SEEDS
@@ -60,6 +60,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *_behind(found, summaries),
         *_bar(found, summaries),
         *pricing.told(results, summaries),
+        *(examined_words.sentences(results.marks) if results.marks is not None else []),
     ]
     return Finding(_headline(found, summaries), (*sentences, *trouble))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,15 +14,19 @@ from typing import Any
 
 from dpcontrol import store, sweep
 from dpcontrol.comparison.comparison import Comparison
+from dpcontrol.comparison.examining import marked, of_runs
 from dpcontrol.comparison.figures import own_figures
+from dpcontrol.comparison.marks import Marks
 from dpcontrol.comparison.moments import given_reference
 from dpcontrol.comparison.planning import Given, asked, checked_budgets, plan
-from dpcontrol.comparison.records import Results, Task, slug
+from dpcontrol.comparison.records import Results, Run, Task, slug
 from dpcontrol.comparison.references import reference_solutions
 from dpcontrol.comparison.running import run_all, waiting_run
 from dpcontrol.comparison.summary import summarise
+from dpcontrol.comparison.words import counted
 from dpcontrol.meter import Budget
-from dpcontrol.problem.base import Problem
+from dpcontrol.problem.base import Problem, View
+from dpcontrol.problem.evaluating import ErrorCurves
 from dpcontrol.results import UsageError
 from dpcontrol.strategies.baselines import Baseline
 
@@ -37,6 +42,7 @@ def compare(
     progress: bool | None = None,
     resume: bool = False,
     about: str | None = None,
+    examined: bool = True,
 ) -> Comparison:
     """Solve a problem with several strategies on equal budgets, and compare what they found.
 
@@ -56,6 +62,8 @@ def compare(
         progress: show progress on the error stream; true by default.
         resume: take finished runs from ``folder``, go on with interrupted ones, and run the rest.
         about: what the problem is, in words, for the report; by default the docstring of its file, or its simulator's.
+        examined: whether answers of a correction problem are examined as its
+            :class:`~dpcontrol.problem.Examination` says, behind the runs and outside of their budgets.
 
     Raises:
         UsageError: before any work, in one sentence.
@@ -75,6 +83,7 @@ def compare(
         workers,
         progress is not False,
         about or problem.description or inspect.cleandoc(type(problem.simulator).__doc__ or ""),
+        examined,
     )
     if len(budgets) == 1:
         if place is not None:
@@ -116,6 +125,7 @@ class _Comparing:
     workers: int | None
     shown: bool
     about: str
+    examined: bool = True
 
     def asked(self, budget: Budget) -> dict[str, Any]:
         return asked(self.problem, self.strategies, self.seeds, budget)
@@ -142,9 +152,24 @@ class _Comparing:
             return results
         runs = run_all(problem, tasks, limits, place, self.workers, self.shown, resume)
         results = dataclasses.replace(results, runs=tuple(runs))
+        if self.examined and View.REFERENCE in problem.offers:
+            results = dataclasses.replace(results, marks=self._marks(runs, place))
+            # the examination has the figure of long rollouts, and more of them
+            kept = {name: draw for name, draw in problem.plots.items() if not isinstance(draw, ErrorCurves)}
+            problem = dataclasses.replace(problem, plots=kept)
         results = dataclasses.replace(results, own_figures=own_figures(problem, results, summarise(results)))
         results.write()
         return results
+
+    def _marks(self, runs: Sequence[Run], place: Path | None) -> Marks:
+        """Learned corrections in long rollouts; how far it got is kept beside the runs."""
+        subjects = of_runs(self.problem, self.tasks, runs)
+        folder = None if place is None else place / "examination"
+        if self.shown:
+            print(
+                f"examining {counted(len(subjects), 'answer')} in long rollouts", file=sys.stderr, flush=True
+            )
+        return marked(self.problem, subjects, folder, self.workers, self.shown)
 
 
 def _open(folder: Path, question: dict[str, Any], resume: bool) -> None:

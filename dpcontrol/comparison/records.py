@@ -13,6 +13,7 @@ import torch
 
 from dpcontrol import store
 from dpcontrol.comparison.decisions import decision_of
+from dpcontrol.comparison.marks import Marks
 from dpcontrol.comparison.moments import Moments, moments_of
 from dpcontrol.comparison.tuning import Tuned
 from dpcontrol.comparison.words import amount, number
@@ -26,6 +27,7 @@ from dpcontrol.strategies.baselines import Baseline
 REFUSED, NOT_RUN = "refused", "not run"
 # The kind of a Status that is listed as a failure although it leaves an answer.
 STALLED = "stalled"
+EXAMINATION = "examination.json"
 # Families of strategies.
 WITH_GRADIENTS, WITHOUT_GRADIENTS, LAW = "gradients", "no gradients", "law"
 Samples = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -239,6 +241,7 @@ class Results:
         own_figures: name -> SVG of the figures that the problem brings.
         folder: where it is kept.
         reference_moments: of a posterior that the problem knows otherwise.
+        marks: of the examination of learned corrections; ``None`` for other problems, and before it.
     """
 
     name: str
@@ -251,6 +254,7 @@ class Results:
     own_figures: Mapping[str, bytes] = field(default_factory=dict)
     folder: Path | None = None
     reference_moments: Moments = field(default_factory=dict)
+    marks: Marks | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -307,6 +311,8 @@ class Results:
             },
         }
         store.write_json(self.folder / "comparison.json", content)
+        if self.marks is not None:
+            store.write_json(self.folder / EXAMINATION, self.marks.record())
         for name, svg in self.own_figures.items():
             (self.folder / f"figure-{slug(name)}.svg").write_bytes(svg)
 
@@ -335,6 +341,7 @@ class Results:
                         said=entry.get("said"),
                     )
                 )
+        marked = folder / EXAMINATION
         figures = {name: folder / f"figure-{slug(name)}.svg" for name in content["own_figures"]}
         return cls(
             name=content["name"],
@@ -351,6 +358,7 @@ class Results:
             reference_moments={
                 name: (mean, sd) for name, (mean, sd) in content.get("reference_moments", {}).items()
             },
+            marks=Marks.from_record(store.read_json(marked)) if marked.is_file() else None,
         )
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpcontrol.comparison import figures, posteriors, pricing
+from dpcontrol.comparison import examined_figures, examined_words, figures, posteriors, pricing
 from dpcontrol.comparison.about import as_html
 from dpcontrol.comparison.decisions import NETWORK
 from dpcontrol.comparison.finding import budget_words, caption, finding
+from dpcontrol.comparison.marks import ANSWER
 from dpcontrol.comparison.overlaid import POSTERIORS
 from dpcontrol.comparison.player import animation
 from dpcontrol.comparison.ranking import standing, unfinished
@@ -98,6 +99,7 @@ def _round(results: Results, summaries: Sequence[Summary], beside: Path | None) 
         "costs": _costs(results, summaries) if answered and not sought else None,
         "runs": [_run(run, names, beside) for run in results.runs],
         "posteriors": _posteriors(results, drawn),
+        "examined": _examined(results),
         "seeded": [s.label for s in summaries if s.answered > 1],
         "learned": any(run.decision.get("kind") == NETWORK for run in results.runs),
         **_curves(results, summaries),
@@ -182,6 +184,31 @@ def _posteriors(results: Results, drawn: Sequence[posteriors.Sampled]) -> dict[s
         "efficiency": _picture(figures.efficiency(results, drawn)),
         "errors": _picture(figures.errors(results, drawn)),
         "overlaid": None if overlaid is None else _embedded(overlaid),
+    }
+
+
+def _examined(results: Results) -> dict[str, Any] | None:
+    """The section about long rollouts of learned corrections; ``None`` where nothing was examined."""
+    marks = results.marks
+    if marks is None:
+        return None
+    colours = figures.look(results).colours
+    drawn = examined_figures.drawn(marks, colours) if marks.groups else {}
+    return {
+        "failure": marks.failure,
+        "tables": [
+            {
+                "title": table.title[:1].upper() + table.title[1:],
+                "head": table.head[1:],
+                "rows": [
+                    {"cells": row, "colour": colours.get(row[0].value), "answer": kind == ANSWER}
+                    for row, kind in zip(table.rows, table.kinds, strict=True)
+                ],
+            }
+            for table in examined_words.tables(marks)
+        ],
+        "notes": examined_words.notes(marks),
+        "figures": {name: _picture(drawn.get(name)) for name in examined_figures.NAMES},
     }
 
 

@@ -88,13 +88,49 @@ def evaluate(
         UsageError: for another problem or part, for both an answer and a solver, or where a solver has no fine states
             to start from.
     """
+    hybrid, cut = hybrid_of(problem), training_windows(problem)
+    known = (reference or cut.reference).steps
+    length = known if steps is None else steps
+    found = setting(problem, z, reference=reference, part=part, steps=min(length, known), solver=solver)
+    dimensions = None if hybrid.layout is None else hybrid.layout.dimensions
+    return _compared(found, length, cut.sizes, dimensions)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is rolled out and from where, how its states are seen on the coarse grid, and what they are compared with.
+
+    ``truth`` has leaves ``(trajectories, steps + 1, ...)``.
+    """
+
+    simulator: Simulator
+    initial: Tree
+    parameters: Mapping[str, Any]
+    scenario: Mapping[str, Tree]
+    truth: Tree
+    downsample: Callable[[Tree], Tree] | None = None
+
+    def seen(self, state: Tree) -> Tree:
+        """The parts of a state that the reference has, on the coarse grid."""
+        return parts_of(state if self.downsample is None else self.downsample(state), self.truth)
+
+
+def setting(
+    problem: Problem,
+    z: Mapping[str, Tree] | None = None,
+    *,
+    reference: Reference | None = None,
+    part: str = "test",
+    steps: int | None = None,
+    solver: Resolution | None = None,
+) -> Setting:
+    """What :func:`evaluate` rolls out; the same arguments, ``steps`` are those that are compared."""
     if z is not None and solver is not None:
         raise UsageError("evaluate takes an answer or a solver; found both: ask for one after the other.")
-    hybrid, cut = hybrid_of(problem), training_windows(problem)
+    cut = training_windows(problem)
     known = reference or cut.reference
-    length = known.steps if steps is None else steps
     rows = known.rows(part)
-    data = known.windows(rows, torch.zeros_like(rows), min(length, known.steps))
+    data = known.windows(rows, torch.zeros_like(rows), known.steps if steps is None else steps)
     truth = tree.to(data.pop("reference"), device=cut.device)
     initial = tree.map(lambda leaf: leaf[:, 0], truth)
     simulator: Simulator = coarse_of(problem)
@@ -109,10 +145,8 @@ def evaluate(
     fixed = {**problem.parameters, **data}
     given: dict[str, Any] = {name: fixed[name] for name in simulator.parameters if name in fixed}
     if z is not None:
-        simulator, given = hybrid, {**given, **z["parameters"]}
-    dimensions = None if hybrid.layout is None else hybrid.layout.dimensions
-    course = _Course(simulator, initial, given, data, None if solver is None else solver.downsample)
-    return _compared(course, truth, length, cut.sizes, dimensions)
+        simulator, given = hybrid_of(problem), {**given, **z["parameters"]}
+    return Setting(simulator, initial, given, data, truth, None if solver is None else solver.downsample)
 
 
 def spectrum(field: Tensor, dimensions: int) -> Tensor:
@@ -132,34 +166,18 @@ def spectrum(field: Tensor, dimensions: int) -> Tensor:
     return bins.index_add(-1, radius, flat)[..., : min(grid) // 2 + 1]
 
 
-@dataclass(frozen=True)
-class _Course:
-    """What is rolled out, from where, and how its states are seen on the coarse grid."""
-
-    simulator: Simulator
-    initial: Tree
-    parameters: Mapping[str, Any]
-    scenario: Mapping[str, Tree]
-    downsample: Callable[[Tree], Tree] | None = None
-
-    def seen(self, state: Tree, like: Tree) -> Tree:
-        return parts_of(state if self.downsample is None else self.downsample(state), like)
-
-
-def _compared(
-    course: _Course, truth: Tree, length: int, sizes: tuple[float, ...], dimensions: int | None
-) -> Evaluation:
-    simulator, initial = course.simulator, course.initial
+def _compared(at: Setting, length: int, sizes: tuple[float, ...], dimensions: int | None) -> Evaluation:
+    simulator, truth = at.simulator, at.truth
     known = len(tree.leaves(truth)[0][0]) - 1
     errors, stable, spectra = [], [], []
     with torch.no_grad():
-        values = parameter_values(simulator, course.parameters, like=initial)
-        coefficients, state = simulator.prepare(values, course.scenario), simulator.start(initial, values)
+        values = parameter_values(simulator, at.parameters, like=at.initial)
+        coefficients, state = simulator.prepare(values, at.scenario), simulator.start(at.initial, values)
         step, spent = stepper(simulator), 0.0
-        leaf = tree.leaves(initial)[0]
+        leaf = tree.leaves(at.initial)[0]
         fine = torch.ones(len(leaf), dtype=torch.bool, device=leaf.device)
         for k in range(length + 1):
-            seen = course.seen(state, truth)
+            seen = at.seen(state)
             fine = fine & _within(seen, sizes)
             stable.append(fine)
             if k <= known:

@@ -5,38 +5,20 @@ from functools import partial
 
 import pytest
 import torch
-from correction_cases import CELLS, DT, posed, reference, trajectories
-from dpcontrol.problems.advection_diffusion_correction import Upwind, waves
+from correction_cases import CELLS, DT, FINE, fine_reference, means, posed, reference, trajectories
+from dpcontrol.problems.advection_diffusion_correction import Upwind
 
 from dpcontrol.engine import rollout
-from dpcontrol.problem import Examination, Reference, Resolution, evaluate, simulated_reference
+from dpcontrol.problem import Examination, Reference, Resolution, evaluate
 from dpcontrol.problem.hybrids import training_windows
 from dpcontrol.results import UsageError
-from dpcontrol.sim import AdvectionDiffusion, FunctionSimulator
-
-FINE = AdvectionDiffusion(DT / 2, (4 * CELLS,), 2e-4, velocity=(1.0,))
-
-
-def means(state, factor):
-    return state.reshape(len(state), -1, factor).mean(-1)
-
-
-def simulated(**fields):
-    given = {
-        "initial_state": waves(torch.Generator().manual_seed(0), 6, 4 * CELLS),
-        "steps": 5,
-        "every": 2,
-        "downsample": partial(means, factor=4),
-        "parameters": {"velocity_0": torch.linspace(0.5, 1.0, 6, dtype=torch.float64)},
-        "batch": 4,
-    }
-    return simulated_reference(FINE, **{**given, **fields})
+from dpcontrol.sim import FunctionSimulator
 
 
 @pytest.mark.parametrize("spin_up", [0, 3])
 def test_trajectories_begin_at_their_origin(tmp_path, monkeypatch, spin_up):
     monkeypatch.setenv("DPCONTROL_CACHE", str(tmp_path))
-    found = simulated(spin_up=spin_up)
+    found = fine_reference(spin_up=spin_up)
     assert tuple(found.origin.shape) == (6, 4 * CELLS)
     torch.testing.assert_close(means(found.origin, 4), found.states[0], rtol=0, atol=0)
     again = rollout(FINE, found.origin, length=10, parameters=found.parameters).states[::2]
@@ -96,7 +78,7 @@ def test_all_trajectories_may_be_asked_about():
 
 def test_other_resolutions_start_from_the_fine_states(tmp_path, monkeypatch):
     monkeypatch.setenv("DPCONTROL_CACHE", str(tmp_path))
-    known = simulated()
+    known = fine_reference()
     problem = posed(reference=known, unroll=2)
     itself = evaluate(problem, solver=known.solver, part="all")
     assert float(itself.errors.max()) < 1e-12 and tuple(itself.errors.shape) == (6, 6)

@@ -1,0 +1,66 @@
+"""The figures of an examination: which marks go where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks
+from dpcontrol.plot import rollouts, style
+
+NAMES = ERRORS, SPECTRA, COSTS = "error of long rollouts", "spectra", "what an error costs"
+
+
+def drawn(marks: Marks, colours: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Name -> figure; those that there are numbers for."""
+    known = colours or style.colours([each.label for each in marks.of(ANSWER)])
+    solvers = [each.label for each in (*marks.of(COARSE), *marks.of(FINER))]
+    look = {**style.colours([], solvers), **known}
+    dashes = {label: style.DASHES[index % len(style.DASHES)] for index, label in enumerate(solvers)}
+    found = {ERRORS: rollouts.error_figure(_panels(marks, "errors"), look, dashes)}
+    if any(len(group.spectrum) > 2 for group in marks.groups.values()):
+        found[SPECTRA] = rollouts.spectrum_figure(_panels(marks, "spectrum"), _truths(marks), look, dashes)
+    if marks.timing is not None:
+        found[COSTS] = rollouts.cost_figure(_costs(marks), look)
+    return found
+
+
+def _panels(marks: Marks, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """Group -> label -> rows, one for each seed."""
+    return {
+        group: {
+            each.label: np.array([getattr(one, name) for one in each.rolled[group]], float)
+            for each in _order(marks)
+            if group in each.rolled
+        }
+        for group in marks.groups
+    }
+
+
+def _order(marks: Marks) -> list[Examinee]:
+    return [*marks.of(COARSE), *marks.of(FINER), *marks.of(ANSWER)]
+
+
+def _truths(marks: Marks) -> dict[str, np.ndarray]:
+    return {group: np.array(known.spectrum, float) for group, known in marks.groups.items()}
+
+
+def _costs(marks: Marks) -> dict[str, rollouts.Costs]:
+    """Group -> the solver's line through its resolutions, and the answers."""
+    assert marks.timing is not None
+    batch, found = marks.timing.batches[-1], {}
+    for group in marks.groups:
+        steps = marks.judged_in(group)
+        answers = {}
+        for each in marks.of(ANSWER):
+            seconds = marks.seconds(each.label, batch)
+            if seconds is not None and group in each.rolled:
+                answers[each.label] = (seconds, marks.errors(each.label, group, steps))
+        words = f"{group}, {steps} steps"
+        own = [marks.seconds(each.label, batch) for each in marks.of(REFERENCE)]
+        found[words] = rollouts.Costs(
+            marks.solver_points(group, steps, batch), answers, own[0] if own else None
+        )
+    return found
