@@ -92,6 +92,68 @@ class ConvNet(nn.Module):
         return found
 
 
+class FluxNet(nn.Module):
+    r"""A correction in conservation form on a periodic grid: the difference of learned fluxes through the faces.
+
+    .. math:: y_i = f_{i+1/2} - f_{i-1/2}, \quad
+        f_{i+1/2} = \sum_{k=-r}^{r} g_{i,k} (x_{i+k+1} - x_{i+k})
+
+    along each axis, with weights ``g`` from a :class:`ConvNet` that sees all channels: a stencil that is learned. So
+    the sum over the grid is zero for whatever weights, and a constant state is left alone: what a flow that decays, or
+    is carried for hundreds of steps, does not forgive. ``(batch, inputs, *grid)`` to ``(batch, outputs, *grid)``; the
+    first ``outputs`` channels are the state ``x`` that the differences are taken of.
+
+    Args:
+        dimensions: of the grid, 1 to 3.
+        reach: ``r``.
+        width, depth, kernel, gain, growth: see :class:`ConvNet`.
+
+    Source: Y. Bar-Sinai, S. Hoyer, J. Hickey, M. Brenner, "Learning data-driven discretizations for partial
+    differential equations", PNAS 116 (2019) (learned weights of a stencil, in conservation form).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        dimensions: int = 1,
+        reach: int = 1,
+        width: int = 16,
+        depth: int = 2,
+        kernel: int = 5,
+        gain: float = 0.1,
+        growth: int = 1,
+    ) -> None:
+        super().__init__()
+        self.outputs, self.dimensions, self.reach = outputs, dimensions, reach
+        self.weights = ConvNet(
+            inputs,
+            outputs * dimensions * (2 * reach + 1),
+            dimensions=dimensions,
+            width=width,
+            depth=depth,
+            kernel=kernel,
+            padding="circular",
+            gain=gain,
+            growth=growth,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        weights = self.weights(x).unflatten(1, (self.outputs, self.dimensions, 2 * self.reach + 1))
+        state = x[:, : self.outputs]
+        found = torch.zeros_like(state)
+        for axis in range(self.dimensions):
+            along = 2 + axis
+            jump = state.roll(-1, along) - state
+            flux = torch.zeros_like(state)
+            for place in range(2 * self.reach + 1):
+                flux = flux + weights[:, :, axis, place] * jump.roll(self.reach - place, along)
+            found = found + (flux - flux.roll(1, along))
+        return found
+
+
 class UNet(nn.Module):
     """A U-Net on a grid: ``(batch, inputs, *grid)`` to ``(batch, outputs, *grid)``, the grid unchanged.
 

@@ -20,6 +20,7 @@ from dpcontrol.problem.environment import Episode, advance, reset
 from dpcontrol.problem.evaluating import ErrorCurves, Evaluation, evaluate, spectrum
 from dpcontrol.problem.examination import Examination
 from dpcontrol.problem.fields import GaussianField
+from dpcontrol.problem.following import relative_norm
 from dpcontrol.problem.hybrids import corrected, training_scenarios, without_solver
 from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
@@ -120,6 +121,7 @@ __all__ = [
     "predictions",
     "quadratic_gain",
     "reach",
+    "relative_norm",
     "replicate",
     "reset",
     "scene_generator",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dpcontrol import tree
@@ -74,3 +75,17 @@ class Compare(Term):
 
     def finish(self, memory: Tree, moment: Moment, frame: Frame) -> Tensor | None:
         return self.stage(memory, moment, frame)[1]
+
+
+def relative_norm(state: Tree, reference: Tree) -> Tensor:
+    r"""The loss of a step ``|x - r| / |r|``, ``(scenarios,)``, where ``|x|^2`` is the sum of the parts' mean squares.
+
+    Not squared, and of the size that the reference has just then: windows that are followed well, or in which little is
+    left of the flow, keep their weight beside those that are not. Squares leave a training to the worst windows, and a
+    long rollout passes through all of them.
+    """
+    pairs = list(zip(tree.leaves(parts_of(state, reference)), tree.leaves(reference), strict=True))
+    apart = torch.stack([(x - r).flatten(1).square().mean(1) for x, r in pairs]).sum(0)
+    size = torch.stack([r.flatten(1).square().mean(1) for _, r in pairs]).sum(0)
+    # the root has no slope at zero: errors below rounding count as rounding
+    return (apart / size + torch.finfo(apart.dtype).eps ** 2).sqrt()
