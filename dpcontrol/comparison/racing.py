@@ -16,7 +16,7 @@ from dpcontrol.problem.evaluating import Setting
 
 ROUNDS = 7
 LONG_ENOUGH = 0.03  # seconds of one turn, so that the clock's own error is small
-MOST_STEPS, MOST_BYTES = 200, 2**26  # of one turn: its states are all kept
+MOST_STEPS, MOST_BYTES = 2000, 2**26  # of one turn: its states are all kept
 
 
 def race(
