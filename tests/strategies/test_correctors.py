@@ -77,7 +77,7 @@ def asked(monkeypatch, strategy, **fields):
 
 
 def test_it_trains_on_training_trajectories_and_validates_by_rollouts_of_held_out_ones(monkeypatch):
-    problem, solution, seen = asked(monkeypatch, Unrolled(**FAST))
+    problem, solution, seen = asked(monkeypatch, Unrolled(curriculum=None, **FAST))
     speeds = training_windows(problem).reference.parameters["velocity_0"]
     for scenarios, horizon, sweeps in seen:
         part = "train" if sweeps else "validation"
@@ -93,7 +93,7 @@ def test_it_trains_on_training_trajectories_and_validates_by_rollouts_of_held_ou
 
 
 def test_a_curriculum_goes_from_few_steps_to_all(monkeypatch):
-    strategy = Unrolled(unroll=6, curriculum=1, **{**FAST, "iterations": 20})
+    strategy = Unrolled(unroll=6, **{**FAST, "iterations": 20})
     _, _, seen = asked(monkeypatch, strategy)
     steps = [horizon for _, horizon, sweeps in seen if sweeps]
     assert steps[0] == 1 and steps == sorted(steps) and steps[10:] == [6] * 10 and len(set(steps)) > 3
@@ -160,6 +160,7 @@ def test_fields_that_make_no_sense_are_refused():
         lambda: Noisy(noise=0.0),
         lambda: Supervised(batch=0),
         lambda: Stopped(patience=0),
+        lambda: Surrogate(curriculum=0),
         lambda: Surrogate(optimizer="sgd"),
         lambda: Unrolled(gradient="full"),
     ):

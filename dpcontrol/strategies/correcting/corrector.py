@@ -134,20 +134,21 @@ class Unrolled(Corrector):
 
     Args:
         unroll: ``n``; as the problem says by default.
-        curriculum: begin with so many steps, which grow geometrically to ``n`` by the middle of the training.
+        curriculum: begin with so many steps, which grow geometrically to ``n`` by the middle of the training;
+            ``None`` for ``n`` from the beginning. Single steps come at an ``n``-th of the price, and what they teach is
+            most of what there is to learn: of a budget in steps it goes twice as far.
         gradient: another gradient mode of the engine, such as ``TruncatedBPTT(2)``.
 
     Source: K. Um et al., "Solver-in-the-loop", NeurIPS 2020.
     """
 
     unroll: int | None = None
-    curriculum: int | None = None
+    curriculum: int | None = 1
     gradient: GradientMode | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        optional = {"unroll": self.unroll, "curriculum": self.curriculum}
-        whole("Unrolled", **{name: value for name, value in optional.items() if value is not None})
+        _require_lengths("Unrolled", self.unroll, self.curriculum)
         if self.gradient is not None and not isinstance(self.gradient, GradientMode):
             raise UsageError(f"gradient must be a gradient mode such as Full(); found {self.gradient!r}.")
 
@@ -156,9 +157,7 @@ class Unrolled(Corrector):
         return self.gradient
 
     def steps(self, problem: Problem, done: float) -> int:
-        steps = self.unroll or training_windows(problem).unroll
-        first = min(self.curriculum or steps, steps)
-        return min(steps, math.ceil(first * (steps / first) ** min(done / GROWTH, 1.0) - 1e-9))
+        return _grown(problem, self.unroll, self.curriculum, done)
 
 
 @dataclass(frozen=True)
@@ -211,20 +210,22 @@ class Stopped(Corrector):
 
     Args:
         unroll: how many steps; as the problem says by default.
+        curriculum: begin with so many, as in :class:`Unrolled`.
     """
 
     unroll: int | None = None
+    curriculum: int | None = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("Stopped", **({} if self.unroll is None else {"unroll": self.unroll}))
+        _require_lengths("Stopped", self.unroll, self.curriculum)
 
     @property
     def mode(self) -> GradientMode | None:
         return StopGradient()
 
     def steps(self, problem: Problem, done: float) -> int:
-        return self.unroll or training_windows(problem).unroll
+        return _grown(problem, self.unroll, self.curriculum, done)
 
 
 @dataclass(frozen=True)
@@ -233,17 +234,31 @@ class Surrogate(Corrector):
 
     Args:
         unroll: how many steps; as the problem says by default.
+        curriculum: begin with so many, as in :class:`Unrolled`.
     """
 
     unroll: int | None = None
+    curriculum: int | None = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("Surrogate", **({} if self.unroll is None else {"unroll": self.unroll}))
+        _require_lengths("Surrogate", self.unroll, self.curriculum)
 
     def pose(self, problem: Problem) -> Problem:
         """The problem of a network alone."""
         return without_solver(problem) if View.REFERENCE in problem.offers else problem
 
     def steps(self, problem: Problem, done: float) -> int:
-        return self.unroll or training_windows(problem).unroll
+        return _grown(problem, self.unroll, self.curriculum, done)
+
+
+def _grown(problem: Problem, unroll: int | None, curriculum: int | None, done: float) -> int:
+    """Steps of a window when so much of the training is done."""
+    steps = unroll or training_windows(problem).unroll
+    first = min(curriculum or steps, steps)
+    return min(steps, math.ceil(first * (steps / first) ** min(done / GROWTH, 1.0) - 1e-9))
+
+
+def _require_lengths(who: str, unroll: int | None, curriculum: int | None) -> None:
+    optional = {"unroll": unroll, "curriculum": curriculum}
+    whole(who, **{name: value for name, value in optional.items() if value is not None})
