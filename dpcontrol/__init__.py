@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from dpcontrol.sim import Steady as Steady
     from dpcontrol.sim import Substeps as Substeps
     from dpcontrol.solution import Solution as Solution
+    from dpcontrol.solving import load as load
     from dpcontrol.solving import solve as solve
     from dpcontrol.strategies import CEM as CEM
     from dpcontrol.strategies import CMAES as CMAES
@@ -206,7 +207,7 @@ ROOMS = {
         "Substeps",
     ),
     "solution": ("Solution",),
-    "solving": ("solve",),
+    "solving": ("load", "solve"),
     "trials": (
         "ActuatorDelay",
         "Disturbance",

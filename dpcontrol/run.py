@@ -19,6 +19,8 @@ from dpcontrol.results import SimulationFailed, Status, UsageError
 from dpcontrol.solution import Solution
 from dpcontrol.tree import Tree
 
+CUT_SHORT = ("budget spent", "iterations spent", "interrupted", "stopped")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -175,9 +177,10 @@ def _driven(strategy: Strategy, meter: Meter, generator: torch.Generator, budget
             "interrupted", "interrupted by the user; the best so far is returned and the run can be resumed."
         )
     outcome = found if isinstance(found, Outcome) else Outcome(found)
-    if not meter.ledger.remark:
-        return outcome
-    status = Status(outcome.status.kind, f"{outcome.status.sentence} {sentence_case(meter.ledger.remark)}")
+    said = [outcome.status.sentence, sentence_case(meter.ledger.remark)]
+    if outcome.value is None and outcome.status.kind in CUT_SHORT and meter.ledger.improved == 1:
+        said.append("Nothing better than the first evaluation was found: this is an answer to begin with.")
+    status = Status(outcome.status.kind, " ".join(words for words in said if words))
     return dataclasses.replace(outcome, status=status)
 
 

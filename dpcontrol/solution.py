@@ -176,11 +176,18 @@ class Solution:
     def load(cls, folder: str | Path, problem: Problem | None = None) -> Solution:
         """A stored solution; give the problem to go on working with it, or do without for its numbers and plots.
 
+        The problem is the one that the strategy asked: ``dpcontrol.load(folder, problem)`` finds that by itself.
+
         Raises:
-            UsageError: if the folder holds no solution.
+            UsageError: if the folder holds no solution, or one of a problem that seeks something else.
         """
         path = Path(folder)
         content, info = store.load(path / "solution.safetensors")
+        if problem is not None and set(content["value"]) != set(problem.unknown.names):
+            raise UsageError(
+                f"{path} holds {', '.join(sorted(content['value']))}, but {problem.name} seeks "
+                f"{', '.join(problem.unknown.names)}: dpcontrol.load(folder, problem) poses it as the strategy did."
+            )
         drawn = path / "draws.safetensors"
         return cls(
             problem=problem,

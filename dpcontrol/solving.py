@@ -16,6 +16,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy, mismatch, run
 from dpcontrol.solution import Solution
+from dpcontrol.store import read_json
 from dpcontrol.strategies.names import name_of, named, resolve
 
 
@@ -85,6 +86,30 @@ def solve(
     return solution
 
 
+def load(folder: str | Path, problem: Problem, strategy: str | Strategy | None = None) -> Solution:
+    """A solution that :func:`solve` stored, to go on working with: on trial, on other scenes, in a plot.
+
+    Args:
+        folder: where it is.
+        problem: what was solved, as it was given to ``solve``.
+        strategy: that of the run; needed only where it was configured by something that cannot be stored as plain
+            values (a network of one's own, say).
+
+    Raises:
+        UsageError: if the folder holds no solution, or the strategy cannot be told from what is stored.
+    """
+    path = Path(folder)
+    if strategy is not None:
+        chosen = resolve(strategy)
+    else:
+        if not (path / "run.json").is_file():
+            raise UsageError(
+                f"{path} holds no run: name a folder that solve wrote, or give the strategy as well."
+            )
+        chosen = _asked_again(path, read_json(path / "run.json"))
+    return Solution.load(path, chosen.pose(problem))
+
+
 def question(
     problem: Problem, strategy: Strategy, options: dict[str, Any], budget: Budget, seed: int
 ) -> dict[str, Any]:
@@ -110,6 +135,24 @@ def refuse_mismatch(problem: Problem, strategy: Strategy) -> None:
     fitting = [name for name, default in named().items() if mismatch(problem, default) is None]
     raise UsageError(
         f"{name_of(strategy)} {reason}; strategies that fit: {', '.join(sorted(fitting)) or 'none'}."
+    )
+
+
+def _asked_again(path: Path, asked: dict[str, Any]) -> Strategy:
+    """The strategy of a stored run, from its name and plain options."""
+    try:
+        chosen = resolve(asked["strategy"], asked["options"])
+    except UsageError as error:
+        raise UsageError(f"{_lost(path, asked)} (from what is stored: {error})") from error
+    if repr(chosen) != asked["configuration"]:
+        raise UsageError(_lost(path, asked))
+    return chosen
+
+
+def _lost(path: Path, asked: dict[str, Any]) -> str:
+    return (
+        f"the run in {path} was configured by more than plain values, {asked['configuration']}: give "
+        "load(folder, problem, strategy=...) the same strategy again."
     )
 
 

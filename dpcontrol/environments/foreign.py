@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dpcontrol.environments.actions import ActionMap, action_map
 from dpcontrol.problem import Problem
 from dpcontrol.problem.observing import Observer, observer
+from dpcontrol.problem.slots import BoundedNetwork
 from dpcontrol.tree import Tree
 
 
@@ -28,7 +29,7 @@ class MeanAction(nn.Module):
         return action
 
 
-class ForeignController(nn.Module):
+class ForeignController(BoundedNetwork):
     """``control = action map(policy's mean action(observation))``: the network of a slot that seeks a policy.
 
     The policy runs in float32, whatever the problem's precision: Stable-Baselines3 casts what it sees.
@@ -38,7 +39,7 @@ class ForeignController(nn.Module):
         super().__init__()
         self.acting = MeanAction(policy)
         self.observer = observer
-        self.actions = actions
+        self.actions, self.control = actions, actions.control
 
     def forward(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
         """The control ``(scenarios, *shape)``."""

@@ -105,13 +105,14 @@ class Books:
         """Hold back what one more question costs, and ask it when the rest of the budget is spent.
 
         So a training that its budget ends is judged where it ended. ``steps`` are the question's simulated steps; of a
-        budget in seconds a fiftieth is held back. Nothing is asked where the end has another reason.
+        budget in seconds a fiftieth is held back, and the question is asked even where what came before it took longer
+        than that. Nothing is asked where the end has another reason.
         """
         self._held = steps, LAST_WORD
         try:
             yield
         except BudgetSpent:
-            self._held = 0, 0.0
+            self._held = 0, -math.inf
             say()
             raise
         finally:
@@ -211,6 +212,7 @@ class Books:
         which = which.to(values.device)
         lowest = torch.full_like(self.best, float("inf")).scatter_reduce(0, which, values, "amin")
         better = lowest < self.best
+        self.ledger.improved += bool(better.any())
         winners = (values == lowest[which]) & better[which]
         rows = torch.nonzero(winners).flatten()
         # where several rows tie, the first one counts, so that results do not depend on the order of writing
@@ -241,6 +243,7 @@ class Books:
             "history": {name: list(column) for name, column in self.ledger.history.columns().items()},
             "best": self.best.clone(),
             "best_density": self.ledger.best_density,
+            "improved": self.ledger.improved,
             "best_x": self.best_x.clone(),
             "seconds": self.seconds,
             "failed": None if self.ledger.failed is None else list(self.ledger.failed),
@@ -252,6 +255,7 @@ class Books:
         self.ledger.best = packed["best"].to(self.best)
         self.ledger.best_x = packed["best_x"].to(self.best_x)
         self.ledger.best_density = packed["best_density"]
+        self.ledger.improved = packed["improved"]
         if packed["failed"] is not None:
             self.ledger.failed = packed["failed"][0].to(self.best_x), packed["failed"][1]
         self.ledger.seconds_before, self.ledger.began = packed["seconds"], time.perf_counter()

@@ -86,6 +86,7 @@ class Ledger:
     best_x: Tensor
     best: Tensor
     best_density: float = float("-inf")
+    improved: int = 0  # evaluations that lowered a best loss, the first one included
     counts: Counts = field(default_factory=Counts)
     history: History = field(default_factory=History)
     answers: list[Record] = field(default_factory=list)

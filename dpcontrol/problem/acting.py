@@ -19,10 +19,9 @@ from dpcontrol import tree
 from dpcontrol.engine.trajectory import Trajectory, times
 from dpcontrol.problem import course as courses
 from dpcontrol.problem.base import Problem, View
-from dpcontrol.problem.observing import Controller
 from dpcontrol.problem.rolling import open_problem
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.slots import ControlSequence, Policy
+from dpcontrol.problem.slots import ControlSequence, played
 from dpcontrol.problem.terms import Penalty
 from dpcontrol.problem.unknown import Forgetful, Inputs, Law, Remembering
 from dpcontrol.results import UsageError
@@ -385,17 +384,8 @@ def _require_steps(problem: Problem) -> None:
         )
 
 
-def _played_slot(problem: Problem) -> ControlSequence | None:
-    """The slot whose bounds hold; unknown for a user's own network."""
-    (slot,) = problem.unknown.slots
-    if isinstance(slot, Policy):
-        return slot.network.control if isinstance(slot.network, Controller) else None
-    assert isinstance(slot, ControlSequence)
-    return slot
-
-
 def _check_control(problem: Problem, control: Tree) -> None:
-    slot = _played_slot(problem)
+    slot = played(problem.unknown.slots)
     if slot is None:
         return
     wanted = (problem.scenarios.count, *slot.sizes)
@@ -406,7 +396,7 @@ def _check_control(problem: Problem, control: Tree) -> None:
 
 
 def _clipped(problem: Problem, control: Tree) -> Tree:
-    slot = _played_slot(problem)
+    slot = played(problem.unknown.slots)
     return control if slot is None else slot.clip(control)
 
 

@@ -19,7 +19,7 @@ from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.slots import ControlSequence, Policy
+from dpcontrol.problem.slots import ControlSequence, Policy, played
 from dpcontrol.problem.terms import Misfit, target_state
 from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
 from dpcontrol.problem.windows import Windows
@@ -251,11 +251,11 @@ class Problem:
 
     def run_law(self, law: Law) -> Trajectory:
         """The trajectory under a feedback law ``law(state, t, scenario) -> control``, clipped to the bounds."""
-        slots = [slot for slot in self.unknown.slots if isinstance(slot, ControlSequence)]
+        acting = played(self.unknown.slots)
 
         def clipped(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
             control = law(state, t, scenario)
-            return slots[0].clip(control) if slots else control
+            return control if acting is None else acting.clip(control)
 
         trajectory = roll(self, self.start(), plant=True, keep=True, law=clipped).trajectory
         assert trajectory is not None
@@ -292,8 +292,16 @@ class Problem:
     # -- the same question, asked another way ------------------------------------------------------------------------
 
     def with_unknown(self, *slots: Slot) -> Problem:
-        """The same problem with something else sought: a feedback policy instead of a control sequence, say."""
-        return replace(self, unknown=Unknown(slots))
+        """The same problem with something else sought: a feedback policy instead of a control sequence, say.
+
+        A policy plays the control that it replaces, within the bounds of that.
+        """
+        acting = played(self.unknown.slots)
+        kept = [
+            replace(slot, control=acting) if isinstance(slot, Policy) and slot.control is None else slot
+            for slot in slots
+        ]
+        return replace(self, unknown=Unknown(tuple(kept)))
 
     def with_scenarios(self, scenarios: Scenarios) -> Problem:
         """The same problem, judged on other scenarios."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.objective import Closing
-from dpcontrol.problem.slots import ControlSequence
+from dpcontrol.problem.slots import BoundedNetwork, ControlSequence
 from dpcontrol.problem.terms import Reach, Track
 from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError
@@ -95,7 +95,7 @@ def observer(problem: Problem) -> Observer:
     return Observer((problem.first + problem.horizon) * dt, dt, problem.observation, targets, tracks, scales)
 
 
-class Controller(nn.Module):
+class Controller(BoundedNetwork):
     """A feedback controller ``control = range(body(observation))``: the network of a slot that seeks a policy.
 
     Between two finite bounds the body's numbers are squashed by ``tanh``, elsewhere multiplied by the control's scale

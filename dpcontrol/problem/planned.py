@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.packed import Layout, sizes
-from dpcontrol.problem.slots import ControlSequence, MemoryNetwork
+from dpcontrol.problem.slots import BoundedNetwork, ControlSequence, MemoryNetwork
 from dpcontrol.problem.terms import target_state
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
@@ -93,7 +93,7 @@ class Task:
         return flat.reshape(*flat.shape, *(1 for _ in grid)).expand(*flat.shape, *grid)
 
 
-class PlannedController(MemoryNetwork):
+class PlannedController(MemoryNetwork, BoundedNetwork):
     """See the module's docstring. Made by :func:`planned_controller`.
 
     Args:
@@ -105,7 +105,7 @@ class PlannedController(MemoryNetwork):
 
     def __init__(self, task: Task, scheme: str, estimator: nn.Module, predictors: list[nn.Module]) -> None:
         super().__init__()
-        self.task, self.scheme = task, scheme
+        self.task, self.scheme, self.control = task, scheme, task.control
         self.estimator = estimator
         self.predictors = nn.ModuleList(predictors)
 

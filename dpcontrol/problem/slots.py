@@ -295,6 +295,12 @@ class ObservationScale(Slot):
         return inputs
 
 
+class BoundedNetwork(torch.nn.Module):
+    """A controller's network that knows which control it plays, and keeps to its bounds by itself."""
+
+    control: ControlSequence
+
+
 class MemoryNetwork(torch.nn.Module):
     """A controller's network with a memory: ``control, memory = network(memory, state, t, scenario)``."""
 
@@ -309,6 +315,7 @@ class _Weighted:
 
     network: MemoryNetwork
     weights: Tree
+    control: ControlSequence | None
 
     def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
         return self.network.begin(state, scenario)
@@ -317,7 +324,8 @@ class _Weighted:
         found: tuple[Tree, Tree] = torch.func.functional_call(
             self.network, self.weights, (memory, state, t, scenario)
         )
-        return found
+        control, after = found
+        return control if self.control is None else self.control.clip(control), after
 
 
 @dataclass(frozen=True)
@@ -327,10 +335,13 @@ class Policy(Slot):
     Args:
         network: a module called with the state ``(scenarios, ...)``, the time (a float) and the dict of per-scenario
             data; its present weights are the start guess. A :class:`MemoryNetwork` is called with its memory first.
+        control: the control that it plays: what it says is clipped to the bounds of that. Where a problem's control
+            sequence is replaced (``problem.with_unknown``) it is that one; ``None`` where there are no bounds.
     """
 
     network: torch.nn.Module
-    shared: bool = True
+    control: ControlSequence | None = None
+    shared: bool = field(default=True, init=False)
     name: str = field(default="policy", init=False)
 
     def guess(self, pose: Pose) -> Tree:
@@ -341,13 +352,26 @@ class Policy(Slot):
         return tree.map(_own_size, self.guess(pose))
 
     def place(self, value: Tree, inputs: Inputs) -> Inputs:
+        clipping = None if isinstance(self.network, BoundedNetwork) else self.control
         if isinstance(self.network, MemoryNetwork):
-            return replace(inputs, remembering=_Weighted(self.network, value))
+            return replace(inputs, remembering=_Weighted(self.network, value, clipping))
 
         def law(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
-            return torch.func.functional_call(self.network, value, (state, t, scenario))
+            found: Tensor = torch.func.functional_call(self.network, value, (state, t, scenario))
+            return found if clipping is None else clipping.clip(found)
 
         return replace(inputs, law=law)
+
+    @property
+    def played(self) -> ControlSequence | None:
+        """The control whose bounds hold; ``None`` where none are known."""
+        return self.network.control if isinstance(self.network, BoundedNetwork) else self.control
+
+
+def played(slots: tuple[Slot, ...]) -> ControlSequence | None:
+    """The control that acts in a problem with these slots, whether it is sought or what a policy plays."""
+    found = [slot.played if isinstance(slot, Policy) else slot for slot in slots]
+    return next((slot for slot in found if isinstance(slot, ControlSequence)), None)
 
 
 def _of(values: Any, name: str) -> Any:

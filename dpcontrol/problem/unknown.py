@@ -152,6 +152,11 @@ class Unknown:
     def place(self, z: Mapping[str, Tree], inputs: Inputs) -> Inputs:
         """Everything that is sought, put where the rollout takes it in."""
         for slot in self.slots:
+            if slot.name not in z:
+                raise UsageError(
+                    f"these values have {', '.join(sorted(z)) or 'nothing'}, but the problem seeks "
+                    f"{', '.join(self.names)}: ask the problem that they are an answer of, solution.problem."
+                )
             inputs = slot.place(z[slot.name], inputs)
         return inputs
 

@@ -13,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.nets import MLP
 from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.problem.networks import require_controller
 from dpcontrol.problem.observing import Controller, controller
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
@@ -82,6 +83,13 @@ class NetworkLearner(Learner):
     def needs(self) -> frozenset[View]:
         return frozenset({View.LOSS, View.GRADIENT, View.ACTING})
 
+    def pose(self, problem: Problem) -> Problem:
+        """As every learner does; a network that is not ours is asked for a control first."""
+        posed = super().pose(problem)
+        if self.needs <= posed.offers and (self.network is not None or posed is problem):
+            require_controller(posed, type(self).__name__)
+        return posed
+
     def load(self) -> None:
         torch.linalg.qr(torch.eye(2))  # the first call of it opens a library
 
@@ -123,7 +131,13 @@ def body_of(who: str, network: Body | None, width: int, depth: int) -> Body:
     def make(inputs: int, outputs: int) -> nn.Module:
         if network is None:
             return MLP(inputs, outputs, width=width, depth=depth)
-        made = network(inputs, outputs)
+        try:
+            made = network(inputs, outputs)
+        except Exception as error:
+            words = f"{type(error).__name__}: {str(error).rstrip('.')}"
+            raise UsageError(
+                f"{who}(network=...), called with (inputs, outputs) = ({inputs}, {outputs}), raised {words}."
+            ) from error
         if not isinstance(made, nn.Module):
             raise UsageError(
                 f"{who}(network=...) made a {type(made).__name__}; a function (inputs, outputs) must return an "
