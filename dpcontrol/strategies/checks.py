@@ -34,6 +34,20 @@ def within(who: str, low: float, high: float, **fields: Any) -> None:
             )
 
 
+def between(who: str, low: float, high: float, **fields: Any) -> None:
+    """Refuse fields that are not numbers from ``low`` to ``high``, both included."""
+    for name, value in fields.items():
+        if not _is_number(value) or not low <= value <= high:
+            raise UsageError(f"{who}({name}=...) must be a number from {low:g} to {high:g}; found {value!r}.")
+
+
+def share(who: str, **fields: Any) -> None:
+    """Refuse fields that are not numbers above 0 and at most 1."""
+    for name, value in fields.items():
+        if not _is_number(value) or not 0 < value <= 1:
+            raise UsageError(f"{who}({name}=...) must be a number above 0 and at most 1; found {value!r}.")
+
+
 def one_of(who: str, choices: Sequence[str], **fields: Any) -> None:
     """Refuse fields that are none of some names."""
     for name, value in fields.items():

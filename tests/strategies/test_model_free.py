@@ -132,13 +132,74 @@ def test_a_problem_without_a_control_is_refused():
         dp.solve(problem, "ppo")
 
 
+WRONG = {
+    "ppo": [
+        ({"steps": 0}, "steps=...\\) must be a whole number, at least 1; found 0"),
+        ({"environments": 1.5}, "environments=...\\) must be a whole number"),
+        ({"learning_rate": -1.0}, "learning_rate=...\\) must be a positive number"),
+        ({"schedule": "linear"}, "one of constant, cosine"),
+        ({"reach": 0}, "reach=...\\) must be a positive number"),
+        ({"discount": 1.5}, "discount=...\\) must be a number above 0 and at most 1; found 1.5"),
+        ({"base": 3}, "base=...\\) must be the name of one of the problem's simple laws"),
+        ({"state_noise": 0}, "state_noise=...\\) must be a whole number"),
+        ({"minibatches": 0}, "minibatches=...\\) must be a whole number, at least 1; found 0"),
+        (
+            {"minibatches": 100_000},
+            "two or more of the 64 x 66 = 4224 environment steps",
+        ),
+        ({"rollout": 8, "minibatches": 300}, "64 x 8 = 512 environment steps .* found 300"),
+        ({"rollout": 0}, "rollout=...\\) must be a whole number, at least 1; found 0"),
+        ({"environments": 1, "rollout": 1, "minibatches": 1}, "1 x 1 = 1 environment steps"),
+        ({"epochs": 0}, "epochs=...\\) must be a whole number, at least 1; found 0"),
+        ({"clip": -1}, "clip=...\\) must be a number above 0 and at most 1; found -1"),
+        ({"trace": 3}, "trace=...\\) must be a number from 0 to 1; found 3"),
+        ({"trace": float("nan")}, "trace=...\\) must be a number from 0 to 1; found nan"),
+        ({"spread": "a"}, "spread=...\\) must be a number from -20 to 5; found 'a'"),
+    ],
+    "sac": [
+        ({"discount": 2}, "discount=...\\) must be a number above 0 and at most 1; found 2"),
+        ({"memory": 1}, "256 transitions or more; found 1"),
+        ({"memory": 300, "environments": 400}, "400 transitions or more; found 300"),
+        ({"updates": 0}, "updates=...\\) must be a positive number"),
+        ({"temperature": -1}, "temperature=...\\) must be a positive number"),
+        ({"entropy": "auto"}, "entropy=...\\) must be a number from -100"),
+        ({"batch": 0}, "batch=...\\) must be a whole number"),
+        ({"warmup": 0}, "warmup=...\\) must be a whole number"),
+        ({"steps": 4_000}, "more than its warmup of 4000 random steps"),
+    ],
+}
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [{"steps": 0}, {"environments": 1.5}, {"learning_rate": -1.0}, {"schedule": "linear"}, {"reach": 0}],
+    ("name", "wrong", "sentence"), [(name, *case) for name, cases in WRONG.items() for case in cases]
 )
-def test_wrong_options_are_refused(wrong):
-    with pytest.raises(dp.UsageError):
-        dp.solve(moving(), "ppo", **wrong)
+def test_wrong_options_are_refused_before_anything_is_played(name, wrong, sentence, tmp_path):
+    with pytest.raises(dp.UsageError, match=sentence) as caught:
+        dp.solve(moving(), name, folder=tmp_path / "run", **wrong)
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+class Law(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, state, t, scenario):
+        return self.gain * (scenario["target"] - state)
+
+
+def test_a_problem_that_seeks_other_weights_is_refused():
+    problem = moving()
+    with pytest.raises(
+        dp.UsageError, match="seeks the weights of another one \\(Law\\): give it the problem"
+    ):
+        dp.solve(problem.with_unknown(dp.Policy(Law())), "ppo")
+    posed = resolve("ppo", {"width": 16}).pose(problem)
+    with pytest.raises(dp.UsageError, match="seeks the weights of another one"):
+        dp.solve(posed, "ppo", width=8)
+    with pytest.raises(dp.UsageError, match="SAC trains networks of its own"):
+        dp.solve(posed, "sac", width=16)
+    assert resolve("ppo", {"width": 16}).pose(posed) is posed
 
 
 def test_an_interrupted_training_goes_on_with_its_networks(tmp_path, monkeypatch):

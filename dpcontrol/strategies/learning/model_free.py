@@ -24,7 +24,7 @@ from dpcontrol.meter import Meter
 from dpcontrol.problem import Policy, Problem, Scenarios, View
 from dpcontrol.problem.observing import observer
 from dpcontrol.results import Counts, Status, UsageError
-from dpcontrol.strategies.checks import one_of, positive, whole
+from dpcontrol.strategies.checks import between, one_of, positive, share, whole
 from dpcontrol.strategies.learning.posing import Learner
 
 WITHOUT_BUDGET = 200_000  # environment steps
@@ -49,7 +49,7 @@ class ModelFree(Learner):
             budget, as in ``policy``.
         state_noise: actions deviate by a smooth function of the state (generalised state-dependent exploration), drawn
             anew every so many steps, instead of by independent noise; ``None`` for independent noise.
-        discount: of future rewards; the horizon is finite and the time to go is seen, so it may be close to 1.
+        discount: of future rewards; the horizon is finite and the time to go is seen, so it may be 1.
         validation: how many scenes to validate on; ``validate_every``: environment steps between two validations.
     """
 
@@ -72,8 +72,13 @@ class ModelFree(Learner):
         counts |= {"validation": self.validation, "validate_every": self.validate_every}
         optional = {"steps": self.steps, "state_noise": self.state_noise}
         whole(name, **counts, **{field: value for field, value in optional.items() if value is not None})
-        positive(name, learning_rate=self.learning_rate, discount=self.discount, reach=self.reach)
+        positive(name, learning_rate=self.learning_rate, reach=self.reach)
+        share(name, discount=self.discount)
         one_of(name, ("constant", "cosine"), schedule=self.schedule)
+        if self.base is not None and not isinstance(self.base, str):
+            raise UsageError(
+                f"{name}(base=...) must be the name of one of the problem's simple laws, or None; found {self.base!r}."
+            )
 
     @property
     def needs(self) -> frozenset[View]:
@@ -81,6 +86,29 @@ class ModelFree(Learner):
 
     def load(self) -> None:
         wanted("stable_baselines3")
+
+    def pose(self, problem: Problem) -> Problem:
+        """As every learner does; a problem that seeks the weights of another network is refused."""
+        posed = super().pose(problem)
+        if posed is problem and self.needs <= posed.offers:
+            self._require_own_network(posed)
+        return posed
+
+    def _require_own_network(self, problem: Problem) -> None:
+        """Refuse a problem that seeks a policy, but not the weights of an acting network like a fresh one."""
+        slot = problem.unknown.slots[0]
+        assert isinstance(slot, Policy)
+        if isinstance(slot.network, ForeignController):
+            with _generators_restored(0):
+                batch = Batch(problem, 1, failure=0.0, actions=slot.network.actions)
+                fresh = self._actor(*spaces_of(batch))
+            own = {name: tuple(weight.shape) for name, weight in fresh.named_parameters()}
+            if own == {name: tuple(w.shape) for name, w in slot.network.acting.policy.named_parameters()}:
+                return
+        raise UsageError(
+            f"{type(self).__name__} trains networks of its own, but {problem.name} seeks the weights of another one "
+            f"({type(slot.network).__name__}): give it the problem as it was before a policy was sought."
+        )
 
     def controller(self, problem: Problem) -> torch.nn.Module:
         """A fresh acting network behind the observation of the problem and before its actions."""
@@ -161,8 +189,9 @@ class PPO(ModelFree):
     Args:
         rollout: environment steps of each of them between two updates; by default whole episodes, until there are 4096
             of all together, and at most 256.
-        minibatches: an update goes through the rollouts in so many parts, ``epochs`` times.
-        clip, trace: :math:`\epsilon`, and :math:`\lambda` of the generalised advantage estimate.
+        minibatches: an update goes through the rollouts in so many parts (of two steps or more), ``epochs`` times.
+        clip, trace: :math:`\epsilon` (above 0, at most 1), and :math:`\lambda` of the generalised advantage estimate
+            (0 to 1).
         spread: logarithm of the standard deviation that actions start with, in half their range.
         others: see :class:`ModelFree`.
 
@@ -178,6 +207,38 @@ class PPO(ModelFree):
     trace: float = 0.95
     spread: float = -0.7
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("PPO", minibatches=self.minibatches, epochs=self.epochs)
+        share("PPO", clip=self.clip)
+        between("PPO", 0, 1, trace=self.trace)
+        between("PPO", -20, 5, spread=self.spread)
+        if self.rollout is not None:
+            whole("PPO", rollout=self.rollout)
+            self._require_parts(self.rollout)
+
+    def pose(self, problem: Problem) -> Problem:
+        """As every learner does, after a look at whether the updates can be cut into their parts."""
+        posed = super().pose(problem)
+        if self.needs <= posed.offers:
+            self._require_parts(self._between_updates(posed.free_steps))
+        return posed
+
+    def _require_parts(self, steps: int) -> None:
+        """Refuse more minibatches than there are pairs of environment steps between two updates."""
+        collected = steps * self.environments
+        if self.minibatches > collected // 2:
+            raise UsageError(
+                f"PPO(minibatches=...) must leave two or more of the {self.environments} x {steps} = {collected} "
+                f"environment steps between two updates to each part; found {self.minibatches}: lower it, or raise "
+                "rollout or environments."
+            )
+
+    def _between_updates(self, episode: int) -> int:
+        """Steps of each environment between two updates: whole episodes, and enough of them for an update."""
+        whole_episodes = episode * math.ceil(WORTH_AN_UPDATE / (episode * self.environments))
+        return self.rollout or min(LONGEST, whole_episodes)
+
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.common.policies")
         made: torch.nn.Module = policies.ActorCriticPolicy(
@@ -191,10 +252,7 @@ class PPO(ModelFree):
         return made
 
     def _model(self, env: Any, **options: Any) -> Any:
-        episode = env.venv.batch.episode_steps
-        # whole episodes, and enough of them for an update
-        whole_episodes = episode * math.ceil(WORTH_AN_UPDATE / (episode * self.environments))
-        steps = self.rollout or min(LONGEST, whole_episodes)
+        steps = self._between_updates(env.venv.batch.episode_steps)
         return wanted("stable_baselines3").PPO(
             "MlpPolicy",
             env,
@@ -218,7 +276,7 @@ class SAC(ModelFree):
 
     Args:
         updates: gradient steps for each environment step.
-        memory: transitions that are remembered; ``batch`` of them make one gradient step.
+        memory: transitions that are remembered, a batch or more; ``batch`` of them make one gradient step.
         warmup: random environment steps before the first update.
         entropy: of every entry of an action (in nats, of the range -1 to 1), which the bonus is weighed to keep.
         temperature: weight of the entropy bonus at first. Rewards are scaled to returns of order one: at 1 the bonus
@@ -242,9 +300,19 @@ class SAC(ModelFree):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("SAC", updates=self.updates, temperature=self.temperature)
-        if not isinstance(self.entropy, (int, float)) or not math.isfinite(self.entropy):
-            raise UsageError(f"SAC(entropy=...) must be a number; found {self.entropy!r}.")
+        between("SAC", -100, math.log(2), entropy=self.entropy)  # the most that [-1, 1] has room for
         whole("SAC", memory=self.memory, batch=self.batch, warmup=self.warmup)
+        least = max(self.batch, self.environments)
+        if self.memory < least:
+            raise UsageError(
+                f"SAC(memory=...) must hold a batch, and a step of every environment, so {least} transitions or more; "
+                f"found {self.memory}: raise it, or lower batch and environments."
+            )
+        if self.steps is not None and self.steps <= self.warmup:
+            raise UsageError(
+                f"SAC(steps=...) must be more than its warmup of {self.warmup} random steps, before which nothing is "
+                f"learned; found {self.steps}: raise steps or lower warmup."
+            )
 
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.sac.policies")
