@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks
+from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks, worth_it
 from dpcontrol.plot import rollouts, style
 
 NAMES = ERRORS, SPECTRA, COSTS = "error of long rollouts", "spectra", "what an error costs"
@@ -59,8 +59,7 @@ def _costs(marks: Marks) -> dict[str, rollouts.Costs]:
             if seconds is not None and group in each.rolled:
                 answers[each.label] = (seconds, marks.errors(each.label, group, steps))
         words = f"{group}, {steps} steps"
+        points = marks.solver_points(group, steps, batch)
         own = [marks.seconds(each.label, batch) for each in marks.of(REFERENCE)]
-        found[words] = rollouts.Costs(
-            marks.solver_points(group, steps, batch), answers, own[0] if own else None
-        )
+        found[words] = rollouts.Costs(points, worth_it(points), answers, own[0] if own else None)
     return found

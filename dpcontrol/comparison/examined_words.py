@@ -6,7 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, SEEN, Bound, Examinee, Marks, typical
+from dpcontrol.comparison.marks import (
+    ANSWER,
+    COARSE,
+    FINER,
+    REFERENCE,
+    SEEN,
+    Bound,
+    Examinee,
+    Marks,
+    typical,
+    worth_it,
+)
 from dpcontrol.comparison.pricing import seconds_words
 from dpcontrol.comparison.summary import aligned
 from dpcontrol.comparison.words import counted, listed, number
@@ -177,9 +188,9 @@ def notes(marks: Marks) -> list[str]:
             f"{100 * timing.noise:.0f} % slower."
         )
         found.append(
-            "Speed-up: the cost of the same kind of solver at the same error, interpolated between its resolutions "
-            "(logarithm over logarithm), over the answer's. Beyond the resolutions that were run nothing is "
-            "extrapolated: more than, less than."
+            "Speed-up: the cost of the solvers without a network at the same error, interpolated between those that "
+            "are better than all cheaper ones (logarithm over logarithm), over the answer's. Beyond those that were "
+            "run nothing is extrapolated: more than, less than."
             if marks.of(FINER)
             else "No finer solvers were given to be measured by (examination=Examination(resolutions=...))."
         )
@@ -232,18 +243,18 @@ def _paying(marks: Marks) -> list[str]:
     said = f"A step of {best} takes {number(own / coarse, 2)} times as long as the coarse solver's"
     if found is None:
         return [f"{said}."]
-    points = marks.solver_points(SEEN, steps, batch)
+    points = worth_it(marks.solver_points(SEEN, steps, batch))
     if found.relation == ">" and found.value < 1:
         label, _, error = points[-1]
         times = _size(error / marks.error(best, SEEN, steps), 2)
         return [
-            f"{said}. Whether that pays is open: no grid that was run has so small an error over {steps} steps; "
+            f"{said}. Whether that pays is open: no solver that was run has so small an error over {steps} steps; "
             f"{label} has {times} times that, at {number(found.value, 2)} of its cost."
         ]
     words = {"=": "", ">": "more than ", "<": "less than "}[found.relation]
     return [
-        f"{said}; for its error over {steps} steps a solver of that kind takes {words}{number(found.value, 2)} times "
-        f"as long as it ({batch} at a time)."
+        f"{said}; for its error over {steps} steps solvers without a network take {words}{number(found.value, 2)} "
+        f"times as long as it ({batch} at a time)."
     ]
 
 

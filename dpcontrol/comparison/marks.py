@@ -157,7 +157,7 @@ class Marks:
         return self.timing.seconds[label][self.timing.batches.index(batch)]
 
     def solver_points(self, group: str, steps: int, batch: int) -> list[tuple[str, float, float]]:
-        """``(label, seconds, error)`` of the solver on each grid, the cheapest first."""
+        """``(label, seconds, error)`` of the solvers without a network, the cheapest first."""
         found = []
         for each in (*self.of(COARSE), *self.of(FINER)):
             seconds, error = self.seconds(each.label, batch), self.error(each.label, group, steps)
@@ -168,8 +168,8 @@ class Marks:
     def speed_up(self, label: str, group: str, steps: int, batch: int) -> Bound | None:
         """How many times cheaper it is than a solver of the same error; ``None`` without a finer solver to ask."""
         seconds, error = self.seconds(label, batch), self.error(label, group, steps)
-        points = self.solver_points(group, steps, batch)
-        if seconds is None or len(points) < 2 or not math.isfinite(error):
+        points = worth_it(self.solver_points(group, steps, batch))
+        if seconds is None or not self.of(FINER) or not points or not math.isfinite(error):
             return None
         found = equal_cost([(cost, wrong) for _, cost, wrong in points], error)
         return Bound(found.value / seconds, found.relation)
@@ -217,6 +217,15 @@ def typical(errors: Sequence[float]) -> float:
     if not errors:
         return math.nan
     return interquartile_mean(np.array(errors)) if np.isfinite(errors).all() else math.inf
+
+
+def worth_it(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Those of the solvers ``(label, seconds, error)``, the cheapest first, that are better than all cheaper ones."""
+    found: list[tuple[str, float, float]] = []
+    for point in points:
+        if not found or point[2] < found[-1][2]:
+            found.append(point)
+    return found
 
 
 def equal_cost(points: Sequence[tuple[float, float]], error: float) -> Bound:

@@ -16,10 +16,11 @@ Panels = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Costs:
-    """One panel: the solver on each grid ``(label, seconds, error)``, the cheapest first; answers
-    label -> (seconds, one error for each seed); seconds of what made the reference, or ``None``."""
+    """One panel: solvers without a network ``(label, seconds, error)``, and those of them that a line goes through;
+    answers label -> (seconds, one error for each seed); seconds of what made the reference, or ``None``."""
 
     solvers: Sequence[tuple[str, float, float]]
+    line: Sequence[tuple[str, float, float]]
     answers: Mapping[str, tuple[float, Sequence[float]]]
     reference: float | None = None
 
@@ -130,10 +131,12 @@ def cost_figure(panels: Mapping[str, Costs], colours: Mapping[str, str]) -> Any:
         figure = new_figure(11.5, 4.7)
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (name, found) in zip(row, panels.items(), strict=True):
-            line = [(1e3 * cost, error) for _, cost, error in found.solvers]
+            line = [(1e3 * cost, error) for _, cost, error in found.line]
             if line:
-                axes.plot(*zip(*line, strict=True), color=MUTED, ls=(0, (5, 2)), marker="s", ms=5, lw=1.6)
-            for (label, _, _), at in zip(found.solvers, line, strict=True):
+                axes.plot(*zip(*line, strict=True), color=MUTED, ls=(0, (5, 2)), lw=1.6)
+            for label, cost, error in found.solvers:
+                at = (1e3 * cost, error)
+                axes.plot(*at, color=MUTED, marker="s", ms=5)
                 axes.annotate(label, at, (7, 3), textcoords="offset points", fontsize=9, color=MUTED)
             for label, (cost, errors) in found.answers.items():
                 fine = [error for error in errors if np.isfinite(error)]
@@ -155,7 +158,7 @@ def cost_figure(panels: Mapping[str, Costs], colours: Mapping[str, str]) -> Any:
             Line2D([], [], color=colours[label], marker="o", ls="none", ms=7, label=label) for label in labels
         ]
         handles.append(
-            Line2D([], [], color=MUTED, ls=(0, (5, 2)), marker="s", ms=5, label="solver on other grids")
+            Line2D([], [], color=MUTED, ls=(0, (5, 2)), marker="s", ms=5, label="solvers without a network")
         )
         if any(found.reference is not None for found in panels.values()):
             handles.append(

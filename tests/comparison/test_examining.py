@@ -14,7 +14,7 @@ import dpcontrol as dp
 from dpcontrol import tree
 from dpcontrol.comparison import Comparison, compare, examine, examining
 from dpcontrol.comparison.examined import Examined
-from dpcontrol.comparison.marks import INTERRUPTED, Bound, Marks, equal_cost
+from dpcontrol.comparison.marks import INTERRUPTED, Bound, Marks, equal_cost, worth_it
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Examination, Resolution, evaluate
 from dpcontrol.results import UsageError
@@ -62,6 +62,11 @@ def test_the_cost_of_an_equal_error_lies_on_the_line_between_resolutions():
     assert equal_cost(points, 0.5) == Bound(1.0, "<") and equal_cost(points, 0.4) == Bound(1.0)
     assert equal_cost(points, 0.01) == Bound(16.0, ">")
     assert equal_cost([(1.0, 0.4), (4.0, 0.5)], 0.3) == Bound(4.0, ">")  # finer, and no better
+
+
+def test_solvers_that_are_no_better_than_cheaper_ones_are_passed_over():
+    points = [("coarse", 1.0, 0.4), ("other scheme", 2.0, 0.5), ("2 x", 4.0, 0.1), ("4 x", 16.0, 0.2)]
+    assert [label for label, _, _ in worth_it(points)] == ["coarse", "2 x"]
 
 
 def test_errors_are_those_of_an_evaluation_in_every_group():
