@@ -76,6 +76,14 @@ class Strategy(abc.ABC):
         """The problem as this strategy asks it (with another unknown, say); the same by default."""
         return problem
 
+    def look_at(self, problem: Problem) -> None:
+        """Refuse at the door, once, what of a problem cannot work and costs some computing to find out.
+
+        Raises:
+            UsageError: in one sentence.
+        """
+        return None
+
     @abc.abstractmethod
     def run(self, meter: Meter, generator: torch.Generator) -> Status | Outcome:
         """Search until done, and say how it ended."""

@@ -128,14 +128,22 @@ def question(
 
 
 def refuse_mismatch(problem: Problem, strategy: Strategy) -> None:
-    """Raise where a strategy does not fit a problem, naming those that do."""
+    """Raise where a strategy does not fit a problem, naming those that do, or refuses it at a closer look."""
     reason = mismatch(problem, strategy)
     if reason is None:
+        strategy.look_at(problem)
         return
-    fitting = [name for name, default in named().items() if mismatch(problem, default) is None]
+    fitting = [name for name, default in named().items() if _fits(problem, default)]
     raise UsageError(
         f"{name_of(strategy)} {reason}; strategies that fit: {', '.join(sorted(fitting)) or 'none'}."
     )
+
+
+def _fits(problem: Problem, strategy: Strategy) -> bool:
+    try:
+        return mismatch(problem, strategy) is None
+    except UsageError:  # it has a sentence of its own about what it cannot do with this problem
+        return False
 
 
 def _asked_again(path: Path, asked: dict[str, Any]) -> Strategy:

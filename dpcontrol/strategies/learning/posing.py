@@ -13,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.nets import MLP
 from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.problem.distribution import require_distribution
 from dpcontrol.problem.networks import require_controller
 from dpcontrol.problem.observing import Controller, controller
 from dpcontrol.results import UsageError
@@ -52,6 +53,10 @@ class Learner(Strategy):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return problem.with_unknown(Policy(self.controller(problem)))
+
+    def look_at(self, problem: Problem) -> None:
+        """A few scenes are drawn, where there is a distribution to train on."""
+        require_distribution(problem.scenarios)
 
 
 @dataclass(frozen=True)
