@@ -14,6 +14,7 @@ solvers. Published for the semi-Lagrangian solver, at an unseen Reynolds number 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -51,8 +52,8 @@ TRAININGS: dict[str, tuple[Strategy, int]] = {  # with seeds
     "unrolled": (Unrolled(unroll=8, curriculum=1, **FIELDS), 3),
     "supervised": (Supervised(**FIELDS), 2),
     "noisy": (Noisy(**FIELDS), 1),
-    "stopped": (Stopped(unroll=8, **FIELDS), 1),
-    "surrogate": (Surrogate(unroll=8, **FIELDS), 1),
+    "stopped": (Stopped(unroll=8, curriculum=1, **FIELDS), 1),
+    "surrogate": (Surrogate(unroll=8, curriculum=1, **FIELDS), 1),
 }
 
 
@@ -142,7 +143,7 @@ def one_step(asked: Any, count: int) -> float:
         return 1e3 * (time.process_time() - began) / (count * len(state["velocity_x"]))
 
 
-def bought(record: dict[str, Any], group: str, steps: str) -> dict[str, Any]:
+def bought(record: dict[str, Any], group: str, steps: str, budget: int) -> dict[str, Any]:
     """What a solver of the error of ``unrolled`` costs.
 
     In the logarithms of both between those that were run; beyond the best of them that is a bound only. The estimate
@@ -151,9 +152,7 @@ def bought(record: dict[str, Any], group: str, steps: str) -> dict[str, Any]:
     """
     costs = record["cpu_milliseconds_of_a_step"]
     points = sorted((costs[label], one[group]["mean"][steps]) for label, one in record["solvers"].items())
-    runs = [
-        one["errors"][group]["mean"][steps] for one in record["trainings"] if one["training"] == "unrolled"
-    ]
+    runs = [one["errors"][group]["mean"][steps] for one in of(record, "unrolled", budget)]
     error = sum(runs) / len(runs)
     found = equal_cost(points, error)
     finer = "central, 2 x finer"
@@ -173,12 +172,18 @@ def bought(record: dict[str, Any], group: str, steps: str) -> dict[str, Any]:
     }
 
 
+def of(record: dict[str, Any], label: str, budget: int) -> list[dict[str, Any]]:
+    """The trainings of one kind and budget."""
+    return [one for one in record["trainings"] if (one["training"], one["budget"]) == (label, budget)]
+
+
 def summary(record: dict[str, Any]) -> dict[str, Any]:
     """Error ratios, means over seeds: corrected over coarse, after so many steps."""
     coarse = record["solvers"]["coarse solver"]
     result: dict[str, Any] = {}
-    for label in TRAININGS:
-        runs = [one for one in record["trainings"] if one["training"] == label]
+    budgets = sorted({one["budget"] for one in record["trainings"]})
+    for label, budget in itertools.product(TRAININGS, budgets):
+        runs = of(record, label, budget)
         if not runs:
             continue
         rows: dict[str, Any] = {
@@ -193,7 +198,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
                     "worst seed": round(max(ratios), 4),
                 }
         rows["stable for 1,000 steps"] = min(one["stable"] for one in runs)
-        result[label] = rows
+        result[f"{label}, {budget} simulated steps"] = rows
     return result
 
 
@@ -261,7 +266,7 @@ def costs(steps: int) -> None:
     record["cpu_milliseconds_of_a_step"] = {label: float(f"{cost:.4g}") for label, cost in costs.items()}
     record["Strouhal numbers"] = shedding(problem, found.value)
     record["equal error"] = {
-        f"{group}, {n} steps": bought(record, group, n)
+        f"{group}, {n} steps": bought(record, group, n, steps)
         for group in ("between", "beyond")
         for n in ("20", "100", "500")
     }
@@ -287,7 +292,7 @@ def picture(steps: int) -> None:
         for (label, one), look in zip(record["solvers"].items(), LOOKS, strict=True):
             axes.plot(ALONG, one[group]["along"], color="0.45", linestyle=look, linewidth=1, label=label)
         for index, label in enumerate(TRAININGS):
-            runs = [one["errors"][group]["along"] for one in record["trainings"] if one["training"] == label]
+            runs = [one["errors"][group]["along"] for one in of(record, label, steps)]
             for curve in runs:
                 axes.plot(ALONG, curve, color=f"C{index}", label=label if curve is runs[0] else None)
         axes.set(
