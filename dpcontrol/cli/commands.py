@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpcontrol.cli.display import FAILED, INTERRUPTED, show, show_calibration, show_comparison, strict
+from dpcontrol.cli.display import (
+    FAILED,
+    INTERRUPTED,
+    show,
+    show_calibration,
+    show_comparison,
+    strict,
+    write_reports,
+)
 from dpcontrol.cli.options import budget, budgets, fields, folder_for, literal
 from dpcontrol.cli.trial import try_folders
 from dpcontrol.results import UsageError
@@ -269,7 +277,7 @@ def make_report(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     comparison = Comparison.load(folder)
     print(comparison.table())
-    print(f"\nreport: {comparison.report(folder / 'report.html')}")
+    print(f"\nreport: {write_reports(comparison, folder)}")
     return 0
 
 

@@ -76,13 +76,21 @@ def _exit_code(kind: str, failed: bool) -> int:
 
 def show_comparison(comparison: Any, folder: Path, *, as_json: bool) -> int:
     """A comparison, with its report written into the folder; the exit code."""
-    report = comparison.report(folder / "report.html")
+    report = write_reports(comparison, folder)
     if as_json:
         print(json.dumps(strict(comparison.records), indent=1))
     else:
         print(comparison.table())
         print(f"\nreport: {report}")
     return INTERRUPTED if comparison.interrupted else 0
+
+
+def write_reports(comparison: Any, folder: Path) -> Path:
+    """The report; beside it, where corrections were examined, the tables of that as Markdown."""
+    if comparison.examination is not None:
+        (folder / "examination.md").write_text(comparison.examination.markdown(), encoding="utf-8")
+    report: Path = comparison.report(folder / "report.html")
+    return report
 
 
 def show_calibration(calibration: Any, folder: Path, *, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def examine(
         UsageError: for another problem, for answers that are none, or what went wrong in a rollout, in one sentence.
         KeyboardInterrupt: after Ctrl-C; what is in the folder stays there.
     """
-    found = marked(problem, subjects_of(problem, answers), folder, workers, progress is not False)
+    shown = sys.stderr.isatty() if progress is None else progress
+    found = marked(problem, subjects_of(problem, answers), folder, workers, shown)
     if found.failure == INTERRUPTED:
         raise KeyboardInterrupt
     if found.failure:
@@ -153,7 +155,7 @@ def marked(
             for label, make in asked.unseen.items():
                 bar.set_postfix_str(f"trajectories: {label}")
                 make()  # here, and only once: workers find them in the cache
-            rolled, failure = _all_rolled(subjects, folder, workers, bar)
+            rolled, failure = _all_rolled(subjects, folder, workers, bar, shown)
             if not failure:
                 timing = _timed([*subjects, *own], bar)
         except KeyboardInterrupt:
@@ -190,7 +192,7 @@ def _reference(problem: Problem, reference: Reference) -> list[Subject]:
 
 
 def _all_rolled(
-    subjects: Sequence[Subject], folder: str | Path | None, workers: int | None, bar: Any
+    subjects: Sequence[Subject], folder: str | Path | None, workers: int | None, bar: Any, shown: bool
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], str]:
     """What every subject's rollouts came to, and a sentence where some are missing."""
     place = None if folder is None else Path(folder)
@@ -208,6 +210,9 @@ def _all_rolled(
             bar.set_postfix_str(f"{todo[index].label}: {event['group']}")
         if event.get("state") == "ended":
             bar.update(1)
+            if shown and bar.disable:  # no terminal: a line for each
+                one = todo[index]
+                print(f"{one.label}, seed {one.seed}: examined", file=sys.stderr, flush=True)
 
     processes = min(sweep.cores() if workers is None else workers, len(jobs))
     outcomes = sweep.run_jobs(jobs, workers=processes, on_event=listen) if jobs else []

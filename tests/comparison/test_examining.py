@@ -12,6 +12,7 @@ from dpcontrol.problems.advection_diffusion_correction import Upwind
 
 import dpcontrol as dp
 from dpcontrol import tree
+from dpcontrol.cli.display import show_comparison
 from dpcontrol.comparison import Comparison, compare, examine, examining
 from dpcontrol.comparison.examined import Examined
 from dpcontrol.comparison.marks import INTERRUPTED, Bound, Marks, equal_cost, worth_it
@@ -169,7 +170,9 @@ def test_a_comparison_keeps_its_examination(tmp_path, monkeypatch):
     monkeypatch.setattr(examining, "evaluate", None)  # nothing is rolled out any more
     again = Comparison.load(folder)
     assert again.examination == comparison.examination and again.table() == table
-    page = again.report().read_text()
+    assert show_comparison(again, folder, as_json=True) == 0
+    assert (folder / "examination.md").read_text() == comparison.examination.markdown()
+    page = (folder / "report.html").read_text()
     assert "<h2>Long rollouts</h2>" in page and "What an error over 5 steps costs" in page
     assert "long rollouts" not in again.results.own_figures
     resumed = compare(
