@@ -28,7 +28,7 @@ USERS_ERRORS = (Exception, SystemExit)
 
 
 def probe(problem: Problem) -> None:
-    """Raise :class:`UsageError` where the simulator's step, a cost, or a baseline law does not fit the problem."""
+    """Raise :class:`UsageError` where the step, a cost, a baseline law or the observation does not fit the problem."""
     pair = torch.tensor([0, problem.scenarios.count - 1])
     course, position, control, noise = _first_step(problem, pair)
     if problem.horizon > 0:
@@ -50,6 +50,7 @@ def probe(problem: Problem) -> None:
         control = _moved(problem, control)
     _costs_fit(problem, course, position, control)
     _laws_fit(problem, course, position, control)
+    _observation_fits(problem, position, pair)
 
 
 def _tried(
@@ -306,6 +307,53 @@ def _laws_fit(problem: Problem, course: Course, position: Position, control: Tre
             raise UsageError(
                 f"the baseline {name!r} gave a control that is not finite at the initial states."
             )
+
+
+def _observation_fits(problem: Problem, position: Position, pair: Tensor) -> None:
+    if problem.observation is None:
+        return
+    if not callable(problem.observation):
+        raise UsageError(
+            f"observation must be a function from a state to what a controller sees; found {problem.observation!r}."
+        )
+    initial = tree.take(problem.scenarios.data["initial_state"], pair)
+    with torch.no_grad():
+        # a first state may have more to it than the initial one; learned controllers are shown both
+        for state in (position.state, initial):
+            seen = _observed(problem, state)
+            if not bool(tree.all_finite(seen)):
+                raise UsageError(
+                    "observation(state) is not finite at the initial states; look for a logarithm, a root or a "
+                    "division out of its range."
+                )
+        moved = _spread(position.state, 0.01)
+        alone, beside = _observed(problem, tree.take(moved, torch.tensor([1]))), _observed(problem, moved)
+    if not _close(alone, tree.take(beside, torch.tensor([1]))):
+        raise UsageError(
+            "observation(state) is not batched over scenarios: what it shows of one depends on which others are "
+            "beside it; treat the leading axis of every tensor as independent scenarios."
+        )
+
+
+def _observed(problem: Problem, state: Tree) -> Tree:
+    """What a controller sees of some states, like them in the leading axis and in dtype."""
+    assert problem.observation is not None
+    try:
+        seen = problem.observation(state)
+    except USERS_ERRORS as error:
+        raise UsageError(
+            f"observation(state) failed with {_said(error)} - state is {tree.describe(state)}; make them fit."
+        ) from error
+    like = tree.leaves(state)[0]
+    if not tree.leaves(seen) or any(
+        not isinstance(leaf, Tensor) or leaf.shape[:1] != like.shape[:1] or leaf.dtype != like.dtype
+        for leaf in tree.leaves(seen)
+    ):
+        raise UsageError(
+            f"observation(state) must return tensors ({len(like)}, ...) of the state's dtype, a row for each scenario; "
+            f"the state is {tree.describe(state)}, found {tree.describe(seen)}."
+        )
+    return seen
 
 
 def _equal(first: Tree, second: Tree) -> bool:

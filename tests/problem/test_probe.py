@@ -138,3 +138,37 @@ def test_trees_are_states():
     assert solution.status.kind == "converged"
     assert float(solution.trajectory().states["x"][-1].abs().max()) < 0.01
     assert dp.check_gradient(problem).passed
+
+
+OBSERVATIONS = {
+    "raises": (lambda s: s @ s, "observation\\(state\\) failed with RuntimeError: mat1"),
+    "raises a key": (
+        lambda s: {}["q"],
+        "observation\\(state\\) failed with KeyError: 'q' - state is \\(2, 4\\)",
+    ),
+    "exits": (lambda s: exit(3), "failed with SystemExit"),
+    "no function": (3, "observation must be a function from a state"),
+    "nothing": (lambda s: None, "must return tensors \\(2, ...\\) .* found None"),
+    "numbers": (lambda s: 1.0, "found float"),
+    "no scenario axis": (
+        lambda s: s[0],
+        "must return tensors \\(2, ...\\) of the state's dtype.* found \\(4,\\)",
+    ),
+    "single precision": (lambda s: s.float(), "found \\(2, 4\\) float32"),
+    "not a number": (lambda s: (s - 5).log(), "is not finite at the initial states"),
+    "mean over the batch": (lambda s: s - s.mean(0), "observation\\(state\\) is not batched"),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_a_bad_observation_is_refused(name):
+    observation, sentence = OBSERVATIONS[name]
+    with pytest.raises(dp.UsageError, match=sentence) as caught:
+        pose(lambda x, u: x + 0.1 * u, observation=observation)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_good_observations_pass(n):
+    for observation in (lambda s: s[:, 0], lambda s: {"ends": s[:, ::3]}, lambda s: torch.fft.rfft(s).abs()):
+        assert pose(lambda x, u: x + 0.1 * u, n=n, observation=observation).observation is observation
