@@ -100,7 +100,7 @@ VELOCITY = ("velocity_x", "velocity_y")
 STRATEGIES = ["unrolled", "stopped", "noisy", "supervised", "surrogate"]
 DEFAULTS = {
     "full": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 80_000},
-    "small": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 4_000},
+    "small": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 12_000},
 }
 
 
