@@ -95,6 +95,8 @@ def _error(errors: Sequence[float]) -> Cell:
     if len(errors) < 2:
         return Cell(_size(value))
     low, high = min(errors), max(errors)
+    if math.isinf(low):
+        return Cell(_size(value))
     short = f"±{50 * (high - low) / value:.0f} %" if math.isfinite(high) else f"(from {_size(low, 2)})"
     return Cell(_size(value), f"{_size(low)} – {_size(high)}", short)
 
@@ -252,9 +254,15 @@ def _paying(marks: Marks) -> list[str]:
             f"{label} has {times} times that, at {number(found.value, 2)} of its cost."
         ]
     words = {"=": "", ">": "more than ", "<": "less than "}[found.relation]
+    most = [marks.seconds(each.label, batch) for each in marks.of(REFERENCE)]
+    at_most = (
+        f", and the reference's own {number(most[0] / own, 2)} times"
+        if found.relation == ">" and most and most[0] is not None
+        else ""
+    )
     return [
         f"{said}; for its error over {steps} steps solvers without a network take {words}{number(found.value, 2)} "
-        f"times as long as it ({batch} at a time)."
+        f"times as long as it{at_most} ({batch} at a time)."
     ]
 
 

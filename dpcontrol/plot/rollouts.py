@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from dpcontrol.plot.curves import plain_ticks
 from dpcontrol.plot.style import INK, MUTED, new_figure, styled
 
+ABREAST = 3  # panels in a row
 Panels = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -35,17 +37,33 @@ def error_figure(panels: Panels, colours: Mapping[str, str], dashes: Mapping[str
         dashes: of those labels that are no answers.
     """
     with styled():
-        figure = new_figure(11.5, 4.7)
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        figure, row = _panels(len(panels))
         for axes, (name, curves) in zip(row, panels.items(), strict=True):
             for label, rows in curves.items():
                 _error_curve(axes, rows, colours[label], dashes.get(label))
             axes.set(xlabel="steps", title=name)
             axes.margins(x=0.02)
-        row[0].set_ylabel("relative error")
+        _label(row, "relative error")
         _limit(row, panels, dashes)
         _legend(figure, panels, colours, dashes)
     return figure
+
+
+def _panels(count: int, *, shared: bool = True) -> tuple[Any, list[Any]]:
+    """A figure with so many panels, at most ``ABREAST`` in a row."""
+    columns = 2 if count == 4 else min(count, ABREAST)
+    rows = math.ceil(count / columns)
+    figure = new_figure(11.5, 1.1 + 3.6 * rows)
+    grid = list(figure.subplots(rows, columns, sharey=shared, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return figure, grid[:count]
+
+
+def _label(row: Sequence[Any], words: str) -> None:
+    for axes in row:
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel(words)
 
 
 def _error_curve(axes: Any, rows: np.ndarray, colour: str, dashes: Any) -> None:
@@ -92,8 +110,7 @@ def spectrum_figure(
         colours, dashes: as for :func:`error_figure`.
     """
     with styled():
-        figure = new_figure(11.5, 4.7)
-        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        figure, row = _panels(len(panels), shared=False)
         for axes, (name, curves) in zip(row, panels.items(), strict=True):
             truth = truths[name][1:]
             waves = np.arange(1, len(truth) + 1)
@@ -105,7 +122,7 @@ def spectrum_figure(
             axes.plot(waves, truth, color=INK, lw=1.3, marker="o", ms=2.6, zorder=4)
             axes.set(xlabel="wavenumber", title=name, xscale="log", yscale="log")
             _spectral_limits(axes, truth)
-        row[0].set_ylabel("energy")
+        _label(row, "energy")
         _legend(figure, panels, colours, dashes, "reference")
     return figure
 
@@ -128,8 +145,7 @@ def cost_figure(panels: Mapping[str, Costs], colours: Mapping[str, str]) -> Any:
     from matplotlib.lines import Line2D
 
     with styled():
-        figure = new_figure(11.5, 4.7)
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        figure, row = _panels(len(panels))
         for axes, (name, found) in zip(row, panels.items(), strict=True):
             line = [(1e3 * cost, error) for _, cost, error in found.line]
             if line:
@@ -137,7 +153,8 @@ def cost_figure(panels: Mapping[str, Costs], colours: Mapping[str, str]) -> Any:
             for label, cost, error in found.solvers:
                 at = (1e3 * cost, error)
                 axes.plot(*at, color=MUTED, marker="s", ms=5)
-                axes.annotate(label, at, (7, 3), textcoords="offset points", fontsize=9, color=MUTED)
+                words = label.replace(", ", "\n")
+                axes.annotate(words, at, (7, 3), textcoords="offset points", fontsize=8.5, color=MUTED)
             for label, (cost, errors) in found.answers.items():
                 fine = [error for error in errors if np.isfinite(error)]
                 if fine:
@@ -151,7 +168,7 @@ def cost_figure(panels: Mapping[str, Costs], colours: Mapping[str, str]) -> Any:
             axes.margins(x=0.18, y=0.12)
         for axes in row:
             plain_ticks(axes.xaxis, *axes.get_xlim())
-        row[0].set_ylabel("relative error")
+        _label(row, "relative error")
         plain_ticks(row[0].yaxis, *row[0].get_ylim())
         labels = list(dict.fromkeys(label for found in panels.values() for label in found.answers))
         handles = [
