@@ -30,6 +30,8 @@ PROBLEMS = (
     "heat_source_posterior",
     "poisson_inversion",
 )
+# rates from all over the prior: a single search, from the start that fits the lynxes, often ends on a lower hill
+OPTIONS = {"hare_lynx": {"searches": 32}}
 
 
 def main() -> None:
@@ -46,6 +48,7 @@ def main() -> None:
             "nuts",
             simulations=options.simulations,
             workers=options.workers,
+            **OPTIONS.get(name, {}),
             folder=folder,
             resume=calibration_in(folder),
         )

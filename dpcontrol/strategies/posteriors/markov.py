@@ -31,7 +31,7 @@ from dpcontrol.strategies.posteriors.sampling import (
     chain_randoms,
     first_steps,
 )
-from dpcontrol.strategies.posteriors.starts import NoStart, around_mode, from_prior
+from dpcontrol.strategies.posteriors.starts import NoStart, Search, around_mode, from_prior
 from dpcontrol.strategies.threads import one_blas_thread
 from dpcontrol.tree import Tree
 
@@ -44,7 +44,8 @@ NO_START = (
     "prior or a smaller time step may help."
 )
 CUT = " The warm-up was cut at {warmup:,} of {wanted:,} draws, where half of the budget was spent."
-ONE_MODE = " They started around one mode: others were not looked for (start='prior' would)."
+ONE_MODE = " They started around one mode: others were not looked for (searches=16 or start='prior' would)."
+BEST_MODE = " They started around the highest mode that {} searches found; others may have a share as well."
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,12 @@ class MarkovChains(PosteriorStrategy):
     workers: int = 1
     start: str = "map"
     spread: float = 1.5
+    searches: int = 1
 
     def __post_init__(self) -> None:
         who = type(self).__name__
         whole(who, chains=self.chains, draws=self.draws, thin=self.thin, workers=self.workers)
+        whole(who, searches=self.searches)
         whole(who, least=0, warmup=self.warmup)
         one_of(who, ("map", "prior"), start=self.start)
         positive(who, spread=self.spread)
@@ -132,7 +135,8 @@ class MarkovChains(PosteriorStrategy):
         randoms = chain_randoms(seed, self.chains)
         ask = Questions(self.asks).of(meter)
         if self.start == "map":
-            found = around_mode(meter, Questions("gradients").of(meter), ask, randoms, self.spread)
+            search = Search(Questions("gradients").of(meter), self.searches)
+            found = around_mode(meter, search, ask, randoms, self.spread)
         else:
             found = from_prior(meter, ask, randoms)
         if self.asks == "gradients":
@@ -176,7 +180,8 @@ class MarkovChains(PosteriorStrategy):
         if not record.count:
             return Outcome(status)
         cut = CUT.format(warmup=warmup, wanted=self.warmup) if warmup < self.warmup else ""
-        mode = ONE_MODE if self.start == "map" else ""
+        found = ONE_MODE if self.searches == 1 else BEST_MODE.format(self.searches)
+        mode = found if self.start == "map" else ""
         told = Status(status.kind, f"{status.sentence}{cut}{self.remark(record)}{mode}")
         return Outcome(told, draws=self._drawn(walk, record))
 

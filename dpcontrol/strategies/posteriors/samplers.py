@@ -46,6 +46,8 @@ class NUTS(MarkovChains):
         workers: processes with one thread each that share the chains; 1 is this process alone.
         start: ``"map"``, around the mode, or ``"prior"``, at draws of the prior and with its metric.
         spread: how far from the mode chains start, in standard deviations of the Gaussian there.
+        searches: the mode is looked for from so many places, the problem's start and the best of many draws of the
+            prior, and the highest is taken: for posteriors with hills that a search from one place may end on.
         target_acceptance: mean acceptance that the step size is tuned to; nearer to 1 means smaller steps.
         metric: what is learned from draws: ``"dense"``, a full matrix; ``"diagonal"``, variances in the coordinates
             of the Hessian; ``"auto"`` is dense up to 100 unknowns.

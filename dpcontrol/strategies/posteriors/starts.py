@@ -14,6 +14,7 @@ from dpcontrol.strategies.posteriors.sampling import Ask, Metric, Points, find_m
 
 DENSE_HESSIAN = 500  # unknowns up to which a Hessian is a full matrix
 MODE_ITERATIONS = 500
+SCREENED = 128  # draws of the prior for each further search, of which the best are taken
 ATTEMPTS = 60  # at a start of finite density; each one nearer to the mode
 NEARER = 0.8
 
@@ -30,17 +31,45 @@ class NoStart(Exception):
     """No point of finite density was found."""
 
 
+@dataclass(frozen=True)
+class Search:
+    """For the mode that chains start around.
+
+    Attributes:
+        gradients: asks for log-densities with gradients.
+        count: from so many places: the problem's own start, and the best of many draws of the prior.
+    """
+
+    gradients: Ask
+    count: int = 1
+
+    def mode(self, meter: Meter, random: np.random.Generator) -> np.ndarray:
+        """The highest of the modes found, ``(dimension,)``."""
+        places = [meter.start()[0].cpu().double().numpy()]
+        if self.count > 1:
+            drawn = np.concatenate([_prior_draws(meter, [random] * SCREENED) for _ in range(self.count - 1)])
+            height = np.concatenate(
+                [self.gradients(rows)[0] for rows in np.array_split(drawn, self.count - 1)]
+            )
+            order = np.argsort(-np.where(np.isfinite(height), height, -np.inf), kind="stable")
+            places += [drawn[row] for row in order[: self.count - 1]]
+        modes = [find_mode(self.gradients, place, MODE_ITERATIONS) for place in places]
+        if len(modes) == 1:
+            return modes[0]
+        heights = self.gradients(np.stack(modes))[0]
+        return modes[int(np.argmax(np.where(np.isfinite(heights), heights, -np.inf)))]
+
+
 def around_mode(
-    meter: Meter, gradients: Ask, ask: Ask, randoms: list[np.random.Generator], spread: float
+    meter: Meter, search: Search, ask: Ask, randoms: list[np.random.Generator], spread: float
 ) -> Start:
     """Chains at ``mode + spread * L xi``, where ``L L^T`` is the inverse of the Gauss-Newton Hessian at the mode.
 
     The mode is that of the log-density of the free numbers, found by L-BFGS; the Hessian is the expected Fisher
     information of the data plus that of the prior. Where ``spread`` leads to a density of zero, a chain starts nearer.
-    ``gradients`` asks for gradients; ``ask`` is the sampler's own question.
+    ``ask`` is the sampler's own question.
     """
-    first = meter.start()[0].cpu().double().numpy()
-    mode = find_mode(gradients, first, MODE_ITERATIONS)
+    mode = search.mode(meter, randoms[0])
     metric = hessian_metric(meter, mode)
     points = Points.asked(ask, mode + spread * metric.push(_normals(randoms, len(mode))))
     for attempt in range(1, ATTEMPTS + 1):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import Normal
 
 from dpcontrol import folder as folders
 from dpcontrol.folder import RunFolder
@@ -363,3 +364,26 @@ def test_a_prior_that_is_not_white_is_sampled_but_not_by_pcn():
         x = outcome.draws.free.numpy()[:, :, 0]
         error = float(sd) / math.sqrt(arviz.ess(x, method="mean"))
         assert abs(x.mean() - float(mean)) < stats.norm.isf(ALARM / 2) * error
+
+
+def test_the_highest_of_several_modes_is_searched_for():
+    # a clock whose rate is seen through its phase: every whole turn more is another hill
+    def step(state, control, *, parameters):
+        return torch.stack([(k * parameters["rate"]).sin() for k in (3.0, 7.3, 8.1)])[None].expand(1, 3)
+
+    truth = torch.tensor(4.3, dtype=F64)
+    seen = step(None, None, parameters={"rate": truth})
+    problem = inference_problem(
+        step,
+        data=seen[None],
+        observation=observe(noise=Gaussian(0.02), steps=[1]),
+        initial_state=torch.zeros(1, 3, dtype=F64),
+        horizon=1,
+        prior={"rate": Normal(0.0, 3.0)},
+        start={"rate": torch.tensor(0.9, dtype=F64)},
+    )
+    one = run(problem, NUTS(chains=2, draws=50, warmup=50))
+    best = run(problem, NUTS(chains=2, draws=50, warmup=50, searches=8))
+    found = [float(each.posterior.values["rate"].mean()) for each in (one, best)]
+    assert abs(found[0] - 4.3) > 0.5 and abs(found[1] - 4.3) < 0.05
+    assert "highest mode that 8 searches found" in best.status.sentence
