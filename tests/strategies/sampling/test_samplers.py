@@ -368,11 +368,12 @@ def test_a_prior_that_is_not_white_is_sampled_but_not_by_pcn():
 
 def test_the_highest_of_several_modes_is_searched_for():
     # a clock whose rate is seen through its phase: every whole turn more is another hill
-    def step(state, control, *, parameters):
-        return torch.stack([(k * parameters["rate"]).sin() for k in (3.0, 7.3, 8.1)])[None].expand(1, 3)
+    speeds = torch.tensor([3.0, 7.3, 8.1], dtype=F64)
 
-    truth = torch.tensor(4.3, dtype=F64)
-    seen = step(None, None, parameters={"rate": truth})
+    def step(state, control, *, parameters):
+        return state + (speeds * parameters["rate"]).sin()
+
+    seen = (speeds * 4.3).sin()[None]
     problem = inference_problem(
         step,
         data=seen[None],
