@@ -106,6 +106,9 @@ class FluxNet(nn.Module):
     Args:
         dimensions: of the grid, 1 to 3.
         reach: ``r``.
+        carried: the last channels, as many as the grid has axes, are the speeds ``c`` through the upper faces of the
+            cells; weights are then ``g + c h`` with a second set ``h`` from the same network, since what a scheme does
+            wrong in carrying something along goes with the speed.
         width, depth, kernel, gain, growth: see :class:`ConvNet`.
 
     Source: Y. Bar-Sinai, S. Hoyer, J. Hickey, M. Brenner, "Learning data-driven discretizations for partial
@@ -119,6 +122,7 @@ class FluxNet(nn.Module):
         *,
         dimensions: int = 1,
         reach: int = 1,
+        carried: bool = False,
         width: int = 16,
         depth: int = 2,
         kernel: int = 5,
@@ -126,10 +130,10 @@ class FluxNet(nn.Module):
         growth: int = 1,
     ) -> None:
         super().__init__()
-        self.outputs, self.dimensions, self.reach = outputs, dimensions, reach
+        self.outputs, self.dimensions, self.reach, self.carried = outputs, dimensions, reach, carried
         self.weights = ConvNet(
             inputs,
-            outputs * dimensions * (2 * reach + 1),
+            outputs * dimensions * (2 * reach + 1) * (2 if carried else 1),
             dimensions=dimensions,
             width=width,
             depth=depth,
@@ -141,7 +145,12 @@ class FluxNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        weights = self.weights(x).unflatten(1, (self.outputs, self.dimensions, 2 * self.reach + 1))
+        weights = self.weights(x).unflatten(1, (-1, self.outputs, self.dimensions, 2 * self.reach + 1))
+        if self.carried:
+            speeds = x[:, None, x.shape[1] - self.dimensions :, None]
+            weights = weights[:, 0] + weights[:, 1] * speeds
+        else:
+            weights = weights[:, 0]
         state = x[:, : self.outputs]
         found = torch.zeros_like(state)
         for axis in range(self.dimensions):

@@ -47,13 +47,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dpcontrol.nets import ConvNet
+from dpcontrol.nets import FluxNet
 from dpcontrol.problem import (
     Examination,
     Problem,
     Reference,
     Resolution,
     correction_problem,
+    relative_norm,
     scene_generator,
     simulated_reference,
 )
@@ -87,10 +88,11 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
     return correction_problem(
         FiniteVolumeBurgers(DT, VISCOSITIES[0]),
         reference=finer(generator, TRAJECTORIES[size], STEPS[size], VISCOSITIES),
-        network=partial(ConvNet, width=16, depth=2, kernel=5, padding="circular"),
+        network=partial(FluxNet, width=16, depth=2, kernel=5),
         unroll=UNROLL[size],
         horizon=HORIZON[size],
         inputs=("viscosity",),
+        loss=relative_norm,
         examination=examination(seed + 1, STEPS[size]),
         name="burgers_correction",
     )

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from dpcontrol.nets import ConvNet, Pad, UNet, parameter_count
+from dpcontrol.nets import ConvNet, FluxNet, Pad, UNet, parameter_count
 
 F64 = torch.float64
 ROUND = {
@@ -79,3 +79,35 @@ def test_an_untrained_network_says_little_and_its_size_is_known():
 def test_a_unet_takes_grids_of_odd_numbers_of_cells():
     network = UNet(1, 1, dimensions=2, width=2, levels=2, padding="replicate")
     assert network(torch.zeros(1, 1, 9, 14)).shape == (1, 1, 9, 14)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("carried", [False, True])
+def test_learned_fluxes_conserve_leave_constants_alone_and_commute_with_shifts(dimensions, carried):
+    torch.manual_seed(0)
+    speeds = dimensions if carried else 0
+    network = FluxNet(
+        3 + speeds, 2, dimensions=dimensions, reach=2, carried=carried, width=4, gain=1.0
+    ).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 3 + speeds, *[8] * dimensions, generator=generator, dtype=F64)
+    with torch.no_grad():
+        y = network(x)
+        assert y.shape == (2, 2, *x.shape[2:]) and float(y.abs().max()) > 1e-3
+        torch.testing.assert_close(y.flatten(2).sum(2), torch.zeros(2, 2, dtype=F64), rtol=0, atol=1e-12)
+        for axis in range(2, x.ndim):
+            torch.testing.assert_close(network(x.roll(1, axis)), y.roll(1, axis), rtol=0, atol=1e-12)
+        x[:, :2] = 1.7
+        assert not bool(network(x).any())
+
+
+def test_learned_fluxes_are_those_of_their_weights():
+    """Constant weights make a stencil: f = g_{-1} (x_i - x_{i-1}) + g_0 (x_{i+1} - x_i) + g_1 (x_{i+2} - x_{i+1})."""
+    network = FluxNet(2, 1, carried=True, width=2, depth=0).double()
+    with torch.no_grad():
+        network.weights.last.weight.zero_()
+        network.weights.last.bias.copy_(torch.tensor([0.1, 0.2, 0.3, 1.0, 2.0, 3.0]))
+        x = torch.randn(1, 2, 7, generator=torch.Generator().manual_seed(0), dtype=F64)
+        u, c = x[0]
+        flux = sum((0.1 + c) * k * (u.roll(1 - k) - u.roll(2 - k)) for k in (1, 2, 3))
+        torch.testing.assert_close(network(x)[0, 0], flux - flux.roll(1))
