@@ -4,7 +4,8 @@
     env = gymnasium.make("dpcontrol.registered:dpcontrol/burgers-v0", size="small", seed=0)
 
 Each is :func:`dpcontrol.environments.gymnasium_env` of the problem file of that name; ``size`` and ``seed`` are the
-file's, further arguments the environment's. A problem that seeks no control says so when it is made.
+file's, further arguments the environment's. What a problem seeks is known once it is built, so all are registered; one
+that seeks no control, which cannot be an environment, says so when it is made.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from dpcontrol import catalogue
 from dpcontrol.environments import gymnasium_env
 from dpcontrol.environments.wanted import wanted
+from dpcontrol.problem import ControlSequence, View
+from dpcontrol.results import UsageError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -32,6 +35,12 @@ def make(
         UsageError: if there is no such problem, or it seeks no control.
     """
     built = catalogue.find(problem).build(size=size, seed=seed)
+    slots = built.unknown.slots
+    if len(slots) != 1 or not isinstance(slots[0], ControlSequence) or View.ACTING not in built.offers:
+        raise UsageError(
+            f"{problem} cannot be an environment: an agent acts by a control, step by step, and this problem seeks "
+            f"{', '.join(built.unknown.names)}; make one that seeks a control, such as {NAMESPACE}/burgers-{VERSION}."
+        )
     return gymnasium_env(built, seed=seed, **options)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.environments.actions import ActionMap, action_map
 from dpcontrol.problem import Episode, Problem, advance, reset
 from dpcontrol.problem.observing import Observer, observer
+from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 
@@ -42,6 +44,9 @@ class Batch:
         seed: of the scenes.
         failure: what a failed simulation costs; by default ten times the loss of the start guess.
         actions: how actions become controls, for a problem that seeks a policy already.
+
+    Raises:
+        UsageError: if one of these is of a wrong kind, or the problem seeks no control.
     """
 
     problem: Problem
@@ -51,6 +56,7 @@ class Batch:
     actions: ActionMap | None = None
 
     def __post_init__(self) -> None:
+        self._require_kinds()
         self.observer: Observer = observer(self.problem)
         self.map: ActionMap = self.actions or action_map(self.problem)
         self._generator = torch.Generator().manual_seed(self.seed)
@@ -64,7 +70,8 @@ class Batch:
     @property
     def episode(self) -> Episode:
         """Where the episodes stand."""
-        assert self._episode is not None, "reset the batch first"
+        if self._episode is None:
+            raise UsageError("no episode has begun: call reset() first.")
         return self._episode
 
     @property
@@ -82,7 +89,13 @@ class Batch:
         self._generator.manual_seed(seed)
 
     def reset(self, scenes: Tensor | None = None) -> Tensor:
-        """Begin episodes in new scenes, or in scenarios ``(episodes,)`` of the problem; observations."""
+        """Begin episodes in new scenes, or in scenarios ``(episodes,)`` of the problem; observations.
+
+        Raises:
+            UsageError: if the problem has no such scenarios.
+        """
+        if scenes is not None:
+            self._require_scenarios(scenes)
         with torch.no_grad():
             scenarios = self.problem.scenarios
             if scenes is None and scenarios.sampler is not None:
@@ -95,9 +108,14 @@ class Batch:
             return self._see(self.episode)
 
     def step(self, actions: Tensor) -> Moved:
-        """Act in all episodes, ``actions (episodes, size)`` in [-1, 1]."""
+        """Act in all episodes, ``actions (episodes, size)`` in [-1, 1].
+
+        Raises:
+            UsageError: for actions of another shape, before a reset, and behind the end.
+        """
+        here = self.episode
+        require_actions(actions, (self.count, self.map.size))
         with torch.no_grad():
-            here = self.episode
             control = self.map.to_control(actions, here.state, self._time(here), here.scenario)
             self._episode, reward = advance(here, control)
             seen = self._see(self.episode)
@@ -108,6 +126,33 @@ class Batch:
             failed = not bool(fine.all())
             return Moved(torch.where(fine[:, None], seen, 0.0), reward, over | ~fine, (fine & failed) & ~over)
 
+    def _require_kinds(self) -> None:
+        if not isinstance(self.problem, Problem):
+            raise UsageError(
+                f"an environment is made of a Problem; found {type(self.problem).__name__}: pose one with "
+                "control_problem(...)."
+            )
+        for name, value, least in (("count", self.count, 1), ("seed", self.seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UsageError(
+                    f"the {name} of an environment must be a whole number, at least {least}; found {value!r}."
+                )
+        cost: Any = self.failure
+        if cost is not None and not (isinstance(cost, (int, float)) and 0 <= cost < math.inf):
+            raise UsageError(
+                f"what a failed simulation costs, failure=..., must be a number, 0 or more; found {cost!r}."
+            )
+        if self.actions is not None and not isinstance(self.actions, ActionMap):
+            raise UsageError(f"actions must be an ActionMap; found {self.actions!r}: leave it out.")
+
+    def _require_scenarios(self, scenes: Tensor) -> None:
+        known = self.problem.scenarios.count
+        if scenes.shape != (self.count,) or bool(((scenes < 0) | (scenes >= known)).any()):
+            raise UsageError(
+                f"reset takes one scenario for each of {self.count} episodes, and {self.problem.name} has the "
+                f"scenarios 0 to {known - 1}; found {scenes.tolist()}."
+            )
+
     def _see(self, episode: Episode) -> Tensor:
         return self.observer(episode.state, self._time(episode), episode.scenario)
 
@@ -116,6 +161,21 @@ class Batch:
 
 
 def as_actions(batch: Batch, actions: object) -> Tensor:
-    """Actions of a foreign library as a tensor ``(episodes, size)`` on the batch's device."""
+    """Actions of a foreign library as a tensor on the batch's device.
+
+    Raises:
+        UsageError: if they are no numbers.
+    """
     like = tree.leaves(batch.problem.scenarios.data["initial_state"])[0]
-    return torch.as_tensor(actions, dtype=like.dtype, device=like.device).reshape(batch.count, -1)
+    try:
+        return torch.as_tensor(actions, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"actions are arrays of numbers from -1 to 1; found {actions!r:.100}.") from error
+
+
+def require_actions(actions: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse actions of another shape."""
+    if tuple(actions.shape) != shape:
+        raise UsageError(
+            f"step takes actions of shape {shape} here, as the action space says; found {tuple(actions.shape)}."
+        )

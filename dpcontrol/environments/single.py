@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from dpcontrol import plot, tree
-from dpcontrol.environments.batch import Batch, as_actions
+from dpcontrol.environments.batch import Batch, as_actions, require_actions
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.problem import Problem
+from dpcontrol.problem.distribution import require_distribution
+from dpcontrol.results import UsageError
 
 if TYPE_CHECKING:
     import gymnasium
+
+
+RENDER_MODES = ("rgb_array",)
 
 
 def gymnasium_env(
@@ -32,36 +38,47 @@ def gymnasium_env(
         render_mode: ``"rgb_array"`` or ``None``.
 
     Raises:
-        UsageError: if the problem seeks no control, or Gymnasium is missing.
+        UsageError: if the problem seeks no control, its sampler of scenarios cannot be drawn from, there is no such
+            ``render_mode``, or Gymnasium is missing.
     """
     base = wanted("gymnasium").Env
+    if render_mode not in (None, *RENDER_MODES):
+        raise UsageError(
+            f"render_mode must be 'rgb_array' (render() returns a picture) or None; found {render_mode!r}."
+        )
+    batch = Batch(problem, 1, seed, failure)
+    require_distribution(problem.scenarios)
 
     class ProblemEnv(base):  # type: ignore[misc, valid-type]
         """See :func:`gymnasium_env`."""
 
-        metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+        metadata = {"render_modes": list(RENDER_MODES), "render_fps": 25}  # noqa: RUF012
 
         def __init__(self) -> None:
-            self.batch = Batch(problem, 1, seed, failure)
+            self.batch = batch
             self.observation_space, self.action_space = spaces_of(self.batch)
             self.render_mode = render_mode
-            self._earned = 0.0
+            self._earned, self._over = 0.0, False
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
         ) -> tuple[np.ndarray, dict[str, Any]]:
+            chosen = _chosen(options)
             super().reset(seed=seed)
             if seed is not None:
                 self.batch.reseed(seed)
-            chosen = (options or {}).get("scenario")
-            self._earned = 0.0
-            seen = self.batch.reset(None if chosen is None else torch.tensor([int(chosen)]))
+            self._earned, self._over = 0.0, False
+            seen = self.batch.reset(chosen)
             return seen[0].float().cpu().numpy(), {}
 
         def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-            moved = self.batch.step(as_actions(self.batch, action))
+            if self._over:
+                raise UsageError("the episode is over; reset() begins another one.")
+            acted = as_actions(self.batch, action)
+            require_actions(acted, self.action_space.shape)
+            moved = self.batch.step(acted[None])
             reward, over = float(moved.reward[0]), bool(moved.done[0])
-            self._earned += reward
+            self._earned, self._over = self._earned + reward, over
             info: dict[str, Any] = {}
             if over:
                 info = {"failed": not self.batch.episode.done, "loss": -self._earned}
@@ -74,3 +91,19 @@ def gymnasium_env(
             return plot.state_picture(state, f"{problem.name}, step {self.batch.episode.position.k}")
 
     return ProblemEnv()
+
+
+def _chosen(options: Any) -> torch.Tensor | None:
+    """The scenario that the options of a reset name, ``(1,)``."""
+    if options is None:
+        return None
+    if not isinstance(options, Mapping) or set(options) - {"scenario"}:
+        raise UsageError(
+            f"reset(options=...) takes {{'scenario': i}}, a scenario of the problem, or nothing; found {options!r}."
+        )
+    chosen = options.get("scenario")
+    if chosen is None:
+        return None
+    if not isinstance(chosen, (int, np.integer)) or isinstance(chosen, bool):
+        raise UsageError(f"reset(options={{'scenario': i}}) takes a whole number; found {chosen!r}.")
+    return torch.tensor([int(chosen)])

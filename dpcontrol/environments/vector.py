@@ -13,6 +13,7 @@ from dpcontrol.environments.batch import Batch, as_actions
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.problem import Problem
+from dpcontrol.problem.distribution import require_distribution
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -37,8 +38,16 @@ def vec_env(
         problem, count, seed, failure, actions: as in :class:`~dpcontrol.environments.batch.Batch`.
 
     Raises:
-        UsageError: if the problem seeks no control, or Stable-Baselines3 is missing.
+        UsageError: if the problem seeks no control, its sampler of scenarios cannot be drawn from, one of the arguments
+            is of a wrong kind, or Stable-Baselines3 is missing.
     """
+    batch = Batch(problem, count, seed, failure, actions)
+    require_distribution(problem.scenarios)
+    return tensor_env(batch)
+
+
+def tensor_env(batch: Batch) -> VecEnv:
+    """A batch as one ``VecEnv``, see :func:`vec_env`."""
     base = wanted("stable_baselines3.common.vec_env")
 
     class TensorVecEnv(base.VecEnv):  # type: ignore[name-defined]
@@ -98,7 +107,7 @@ def vec_env(
                 return range(self.num_envs)
             return [indices] if isinstance(indices, int) else list(indices)
 
-    return TensorVecEnv(Batch(problem, count, seed, failure, actions))
+    return TensorVecEnv(batch)
 
 
 def _numbers(seen: torch.Tensor) -> np.ndarray:

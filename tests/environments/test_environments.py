@@ -62,8 +62,12 @@ def test_problems_of_the_catalogue_are_registered_environments():
     )
     check_gymnasium(env.unwrapped, skip_render_check=False)
     assert env.spec.id == "dpcontrol/burgers-v0"
-    with pytest.raises(dp.UsageError, match="seeks"):
+    with pytest.raises(
+        dp.UsageError, match="burgers_reconstruction cannot be an environment: .* initial_state"
+    ):
         gymnasium.make("dpcontrol/burgers_reconstruction-v0", size="small")
+    with pytest.raises(dp.UsageError, match="render_mode must be 'rgb_array'"):
+        gymnasium.make("dpcontrol/burgers-v0", size="small", render_mode="human")
 
 
 def test_an_episode_is_terminated_and_its_rewards_are_minus_the_loss():
@@ -148,6 +152,89 @@ def test_wrappers_of_stable_baselines_fit():
     for _ in range(13):
         seen, _, _, _ = env.step(np.zeros((4, 2), np.float32))
     assert np.isfinite(seen).all()
+
+
+def refused(sentence, call, *arguments, **named):
+    with pytest.raises(dp.UsageError, match=sentence) as caught:
+        call(*arguments, **named)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"scenario": 99}, r"moving has the scenarios 0 to 4; found \[99\]"),
+        ({"scenario": -1}, r"moving has the scenarios 0 to 4; found \[-1\]"),
+        ({"scenario": 1.0}, "takes a whole number; found 1.0"),
+        ({"scenario": True}, "takes a whole number; found True"),
+        ({"scene": 1}, r"takes \{'scenario': i\}.* found \{'scene': 1\}"),
+        (3, r"takes \{'scenario': i\}.* found 3"),
+    ],
+)
+def test_a_reset_that_names_no_scenario_is_refused(options, sentence):
+    env = gymnasium_env(moving())
+    refused(sentence, env.reset, options=options)
+    assert np.array_equal(
+        env.reset(options={"scenario": np.int64(4)})[0], env.reset(options={"scenario": 4})[0]
+    )
+    assert env.reset(options={"scenario": None}, seed=0)[0].shape == env.reset(options={})[0].shape
+
+
+def test_one_environment_is_stepped_as_it_says():
+    env = gymnasium_env(moving(), render_mode="rgb_array")
+    refused("no episode has begun: call reset", env.step, env.action_space.sample())
+    refused("no episode has begun: call reset", env.render)
+    env.reset()
+    for wrong, found in ((np.zeros(3), r"\(3,\)"), (np.zeros((1, 2)), r"\(1, 2\)"), (0.5, r"\(\)")):
+        refused(rf"takes actions of shape \(2,\) here.* found {found}", env.step, wrong)
+    refused("arrays of numbers from -1 to 1; found 'left'", env.step, "left")
+    for _ in range(6):
+        env.step(np.zeros(2))
+    refused("the episode is over", env.step, np.zeros(2))
+
+
+def test_a_batch_is_stepped_as_it_says():
+    env = vec_env(moving(), 3)
+    refused("no episode has begun: call reset", env.step, np.zeros((3, 2)))
+    env.reset()
+    refused(r"takes actions of shape \(3, 2\) here.* found \(2, 3\)", env.step, np.zeros((2, 3)))
+    refused(r"found \[0, 5, 1\]", env.batch.reset, torch.tensor([0, 5, 1]))
+    refused(r"one scenario for each of 3 episodes.* found \[0\]", env.batch.reset, torch.tensor([0]))
+
+
+def test_what_an_environment_is_made_of_is_looked_at():
+    problem = moving()
+    for count in (0, -3, 2.0, True):
+        refused("the count of an environment must be a whole number, at least 1", vec_env, problem, count)
+    refused("the seed of an environment", vec_env, problem, seed=-1)
+    refused("failure=..., must be a number, 0 or more; found nan", vec_env, problem, failure=float("nan"))
+    refused("actions must be an ActionMap", vec_env, problem, actions=lambda u: u)
+    refused("made of a Problem; found str", vec_env, "burgers")
+    refused("made of a Problem; found NoneType", gymnasium_env, None)
+    refused("render_mode must be 'rgb_array' .* found 'human'", gymnasium_env, problem, render_mode="human")
+    alike = moving(scenarios=dp.Scenarios({"target": torch.ones(5, 2)}, sampler=lambda g, n: drawn(g, 3)))
+    for make in (vec_env, gymnasium_env):
+        refused("the sampler of scenarios, asked for 2", make, alike)
+
+
+def test_only_a_model_for_this_problem_becomes_its_controller():
+    problem = moving()
+    refused("takes a trained model of Stable-Baselines3.* found NoneType", controller_of_sb3, problem, None)
+    refused("takes a trained model", controller_of_sb3, problem, torch.nn.Linear(5, 2))
+    small = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
+    model = PPO("MlpPolicy", vec_env(problem, 2), **small)
+    assert controller_of_sb3(problem, model.policy).acting.policy is model.policy
+    other = moving(observation=lambda x: x[:, :1])
+    refused(
+        r"observes Box\(.*\(5,\).*, but moving shows 4 numbers and takes 2", controller_of_sb3, other, model
+    )
+    far = np.float32(3.0)
+    wide = PPO("MlpPolicy", gymnasium.wrappers.RescaleAction(gymnasium_env(problem), -far, far), **small)
+    refused(r"acts in Box\(-3.0, 3.0, \(2,\)", controller_of_sb3, problem, wide)
+    scaled = PPO("MlpPolicy", VecNormalize(vec_env(problem, 2)), **small)
+    refused("VecNormalize had scaled", controller_of_sb3, problem, scaled)
+    plain = PPO("MlpPolicy", VecNormalize(vec_env(problem, 2), norm_obs=False), **small)
+    assert controller_of_sb3(problem, plain).acting.policy is plain.policy
 
 
 def test_a_problem_without_actions_is_refused():

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.environments import ForeignController, vec_env
+from dpcontrol.environments import ForeignController
 from dpcontrol.environments.actions import action_map
 from dpcontrol.environments.batch import Batch
 from dpcontrol.environments.spaces import spaces_of
+from dpcontrol.environments.vector import tensor_env
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Policy, Problem, Scenarios, View
@@ -151,13 +152,8 @@ class ModelFree(Learner):
         # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
         untrained = meter.sampled_values(meter.start(), validation)
         typical = float(untrained[torch.isfinite(untrained)].mean().nan_to_num(1.0))
-        env = vec_env(
-            meter.problem,
-            self.environments,
-            seed=seed,
-            failure=10.0 * max(1.0, typical),
-            actions=slot.network.actions,
-        )
+        failure = 10.0 * max(1.0, typical)
+        env = tensor_env(Batch(meter.problem, self.environments, seed, failure, slot.network.actions))
         scaled = wanted("stable_baselines3.common.vec_env").VecNormalize(
             env, norm_obs=False, gamma=self.discount, clip_reward=math.inf
         )
