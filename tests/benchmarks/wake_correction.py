@@ -301,7 +301,7 @@ def picture(steps: int) -> None:
             xlabel="steps",
             title=f"Reynolds numbers {group} those of the training",
         )
-        axes.set_ylim(4e-4, 2)
+        axes.set_ylim(2e-4, 2)
         axes.grid(alpha=0.3)
     upper.axes[0].set_ylabel("relative error")
     upper.legend(*upper.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
