@@ -83,7 +83,7 @@ def _errors(marks: Marks, group: str) -> Table:
     trajectories = f"{counted(known.trajectories, 'trajectory', 'trajectories')} of {known.steps} steps"
     return Table(
         f"{group}, {trajectories}: relative error over",
-        ("", *(f"{steps} steps" for steps in lengths), f"stable for {marks.stable:,} steps"),
+        ("", *(counted(steps, "step") for steps in lengths), f"stable for {marks.stable:,} steps"),
         tuple(rows),
         tuple(kinds),
     )
@@ -138,7 +138,7 @@ def _costs(marks: Marks) -> Table:
             )
         )
     return Table(
-        f"what an error over {steps} steps costs",
+        f"what an error over {counted(steps, 'step')} costs",
         (
             "",
             f"error ({SEEN})",
@@ -223,7 +223,7 @@ def _group(marks: Marks, group: str) -> str:
     for steps in dict.fromkeys((lengths[0], lengths[-1])):
         order = sorted(marks.of(ANSWER), key=lambda each: marks.error(each.label, group, steps))
         best, base = marks.error(order[0].label, group, steps), marks.error(coarse, group, steps)
-        said = f"over {steps} steps {order[0].label} {_size(best)} ({_size(best / base, 2)} of the coarse solver's"
+        said = f"over {counted(steps, 'step')} {order[0].label} {_size(best)} ({_size(best / base, 2)} of the coarse solver's"
         if len(order) > 1:
             second = marks.error(order[1].label, group, steps)
             ahead = "as good" if second < CLEAR * best else f"{_size(second / best, 2)} times that"
