@@ -223,7 +223,8 @@ def _group(marks: Marks, group: str) -> str:
     for steps in dict.fromkeys((lengths[0], lengths[-1])):
         order = sorted(marks.of(ANSWER), key=lambda each: marks.error(each.label, group, steps))
         best, base = marks.error(order[0].label, group, steps), marks.error(coarse, group, steps)
-        said = f"over {counted(steps, 'step')} {order[0].label} {_size(best)} ({_size(best / base, 2)} of the coarse solver's"
+        said = f"over {counted(steps, 'step')} {order[0].label} {_size(best)} "
+        said += f"({_size(best / base, 2)} of the coarse solver's"
         if len(order) > 1:
             second = marks.error(order[1].label, group, steps)
             ahead = "as good" if second < CLEAR * best else f"{_size(second / best, 2)} times that"
