@@ -247,7 +247,7 @@ class Results:
     name: str
     runs: tuple[Run, ...]
     laws: tuple[str, ...]
-    references: Mapping[str, Solution]
+    references: Mapping[str, Solution] = field(repr=False)  # which have no loss to show
     asked: Mapping[str, Any]
     about: str
     environment: Mapping[str, str]

@@ -169,6 +169,12 @@ def test_records_have_the_fixed_keys(kept: tuple[Comparison, Path]) -> None:
     json.dumps(records)
 
 
+def test_what_does_not_compete_is_not_shown_as_a_run_without_a_loss(kept: tuple[Comparison, Path]) -> None:
+    comparison = kept[0]
+    assert "uncontrolled" in comparison.results.references
+    assert "uncontrolled" not in repr(comparison) and "lbfgs" in repr(comparison)
+
+
 def test_the_winner_has_the_closed_form_loss(kept: tuple[Comparison, Path]) -> None:
     # x_N = x_0 + 0.1 sum u with equal u: minimise x_N^2 + 0.01 * 5 u^2 per component
     gain = 0.5 / (0.05 + 0.25)
