@@ -149,8 +149,8 @@ class Batch:
         known = self.problem.scenarios.count
         if scenes.shape != (self.count,) or bool(((scenes < 0) | (scenes >= known)).any()):
             raise UsageError(
-                f"reset takes one scenario for each of {self.count} episodes, and {self.problem.name} has the "
-                f"scenarios 0 to {known - 1}; found {scenes.tolist()}."
+                f"{self.problem.name} has the scenarios 0 to {known - 1}, of which reset takes {self.count}, one for each "
+                f"episode; found {scenes.tolist()}."
             )
 
     def _see(self, episode: Episode) -> Tensor:

@@ -163,8 +163,8 @@ def refused(sentence, call, *arguments, **named):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"scenario": 99}, r"moving has the scenarios 0 to 4; found \[99\]"),
-        ({"scenario": -1}, r"moving has the scenarios 0 to 4; found \[-1\]"),
+        ({"scenario": 99}, r"moving has the scenarios 0 to 4, of which reset takes 1.* found \[99\]"),
+        ({"scenario": -1}, r"moving has the scenarios 0 to 4.* found \[-1\]"),
         ({"scenario": 1.0}, "takes a whole number; found 1.0"),
         ({"scenario": True}, "takes a whole number; found True"),
         ({"scene": 1}, r"takes \{'scenario': i\}.* found \{'scene': 1\}"),
@@ -199,7 +199,7 @@ def test_a_batch_is_stepped_as_it_says():
     env.reset()
     refused(r"takes actions of shape \(3, 2\) here.* found \(2, 3\)", env.step, np.zeros((2, 3)))
     refused(r"found \[0, 5, 1\]", env.batch.reset, torch.tensor([0, 5, 1]))
-    refused(r"one scenario for each of 3 episodes.* found \[0\]", env.batch.reset, torch.tensor([0]))
+    refused(r"of which reset takes 3, one for each episode; found \[0\]", env.batch.reset, torch.tensor([0]))
 
 
 def test_what_an_environment_is_made_of_is_looked_at():
