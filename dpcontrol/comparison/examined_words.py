@@ -66,7 +66,7 @@ def ranked(marks: Marks) -> list[Examinee]:
 
 
 def _errors(marks: Marks, group: str) -> Table:
-    lengths, known = marks.lengths_of(group) or [marks.groups[group].steps], marks.groups[group]
+    lengths, known = marks.lengths_of(group), marks.groups[group]
     rows, kinds = [], []
     for each in ranked(marks):
         if group not in each.rolled:
@@ -218,7 +218,7 @@ def sentences(marks: Marks) -> list[str]:
 def _group(marks: Marks, group: str) -> str:
     """Who is ahead in a group over the shortest and the longest rollouts, and of whom."""
     coarse = marks.of(COARSE)[0].label
-    lengths = marks.lengths_of(group) or [marks.groups[group].steps]
+    lengths = marks.lengths_of(group)
     parts = []
     for steps in dict.fromkeys((lengths[0], lengths[-1])):
         order = sorted(marks.of(ANSWER), key=lambda each: marks.error(each.label, group, steps))

@@ -129,8 +129,9 @@ class Marks:
         raise UsageError(f"nobody called {label!r} was examined; there are {known}.")
 
     def lengths_of(self, group: str) -> list[int]:
-        """Those lengths that the trajectories of a group have."""
-        return [length for length in self.lengths if length <= self.groups[group].steps]
+        """Those lengths that the trajectories of a group have; all of their steps where that is shorter."""
+        steps = self.groups[group].steps
+        return [length for length in self.lengths if length <= steps] or [steps]
 
     def judged_in(self, group: str) -> int:
         """The length that is told where there is room for one."""

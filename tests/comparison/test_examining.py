@@ -111,6 +111,12 @@ def test_costs_are_told_for_everybody_and_speed_ups_for_answers():
     assert alone.speed_up("nothing", "test", 5, 1) is None
 
 
+def test_trajectories_shorter_than_every_length_are_judged_by_all_of_their_steps():
+    asked = problem(lengths=(50, 100), resolutions={})
+    marks = examine(asked, {"nothing": zero(asked)}).marks
+    assert marks.lengths_of("test") == [5] and marks.judged_in("extrapolation") == 5
+
+
 def test_several_seeds_are_one_row_with_their_spread():
     asked = problem(unseen={}, resolutions={})
     one, other = asked.start(), tree.map(lambda leaf: 0.5 * leaf + 0.02, asked.start())
