@@ -149,8 +149,8 @@ class Batch:
         known = self.problem.scenarios.count
         if scenes.shape != (self.count,) or bool(((scenes < 0) | (scenes >= known)).any()):
             raise UsageError(
-                f"{self.problem.name} has the scenarios 0 to {known - 1}, of which reset takes {self.count}, one for each "
-                f"episode; found {scenes.tolist()}."
+                f"{self.problem.name} has the scenarios 0 to {known - 1}, of which reset takes {self.count}, one for "
+                f"each episode; found {scenes.tolist()}."
             )
 
     def _see(self, episode: Episode) -> Tensor:
