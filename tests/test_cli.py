@@ -129,9 +129,10 @@ def test_two_limits_are_two_budgets_and_what_was_tuned_is_compared_and_resumed(c
     ]
     assert main([*asked, "--simulated-steps", "4000", "--gradients", "50", "--output", "two", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [record["strategy"] for record in records] == ["lbfgs", "adjoint"] * 2
-    assert [record["budget"]["gradients"] for record in records] == [None, None, 50, 50]
-    assert [record["tuned"] and record["tuned"]["trials"] for record in records] == [None, 2, None, 2]
+    # the simple law is in the table though nobody named it
+    assert [record["strategy"] for record in records] == ["lbfgs", "adjoint", "baseline: LQR feedback"] * 2
+    assert [record["budget"]["gradients"] for record in records] == [None] * 3 + [50] * 3
+    assert [record["tuned"] and record["tuned"]["trials"] for record in records] == [None, 2, None] * 2
     report = (outside / "two" / "report.html").read_text()
     assert "--tuned tuned" in report and "--simulated-steps 4000 --gradients 50" in report
     assert main(["resume", "two", "--json", "--quiet", "--workers", "0"]) == 0

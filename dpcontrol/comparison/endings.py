@@ -75,21 +75,20 @@ def idle(results: Results) -> list[str]:
 
 
 def unvalidated(results: Results) -> list[str]:
-    """Learned controllers that were scored where they start: the budget ended before their next validation."""
+    """Learned controllers that are scored where they start: no later validation was better, or there was none."""
     labels = []
     for label in results.labels:
         runs = [run for run in results.of(label) if run.status == "budget spent"]
         learned = any(run.decision.get("kind") == NETWORK for run in runs)
         spent = any(run.record["counts"]["simulated_steps"] for run in runs)
-        if learned and spent and all(len(run.history.get("loss", [])) <= 1 for run in runs):
+        if learned and spent and all(len(set(run.history.get("loss", []))) <= 1 for run in runs):
             labels.append(label)
     if not labels:
         return []
     one = len(labels) == 1
     return [
-        f"{listed(labels)} {'was' if one else 'were'} validated only at the start: the budget ended before the next "
-        f"validation, so that nothing that {'it' if one else 'they'} learned is scored. A larger budget, or a smaller "
-        "validate_every, would show it."
+        f"{listed(labels)} never got beyond where {'it starts' if one else 'they start'}: what is scored is untrained. "
+        "A larger budget is needed, or fewer validation scenes, which are paid for like everything else."
     ]
 
 

@@ -62,7 +62,7 @@ def over_budgets(rounds: Sequence[tuple[str, Results, Sequence[Summary]]]) -> li
         if losing:
             told.append(f"Differentiable physics lost {who} with {listed(losing)}.")
         elif found:
-            told.append(f"Differentiable physics lost under none of the budgets {who}.")
+            told.append(f"Under no budget did differentiable physics lose {who}.")
     return told
 
 

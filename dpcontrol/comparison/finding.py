@@ -53,7 +53,9 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     if drawn:
         told = [*posteriors.sentences(drawn, results), *posteriors.silent(results)]
         return Finding(posteriors.headline(drawn), (*told, *trouble))
+    apart = pricing.tuned_apart(results)
     sentences = [
+        *([apart] if apart else []),
         _first(results, found),
         *families.sentences(results, summaries),
         *_shared(found),
@@ -62,7 +64,8 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *pricing.told(results, summaries),
         *(examined_words.sentences(results.marks) if results.marks is not None else []),
     ]
-    return Finding(_headline(found, summaries), (*sentences, *trouble))
+    headline = _headline(found, summaries)
+    return Finding(f"{headline}, with unequal tuning" if apart else headline, (*sentences, *trouble))
 
 
 def budget_words(results: Results) -> str:
@@ -100,13 +103,14 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         if max(counts, default=0) >= 4
         else ""
     )
+    two = " Of two seeds it is no more than the lowest and the highest." if 2 in counts else ""
     alone = (
         " Seeds alone: the 95 % interval of the loss over runs on these very scenarios (BCa bootstrap)."
         if any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)
         else ""
     )
     ratios = "Ratios are ratios of means over scenarios."
-    return f"{loss}{ratios}{middle} 95 % intervals: {said or 'none'}.{alone}{shared}"
+    return f"{loss}{ratios}{middle} 95 % intervals: {said or 'none'}.{two}{alone}{shared}"
 
 
 # -- the first place ---------------------------------------------------------------------------------------------------

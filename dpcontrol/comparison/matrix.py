@@ -43,6 +43,7 @@ def compare(
     resume: bool = False,
     about: str | None = None,
     examined: bool = True,
+    laws: bool = True,
 ) -> Comparison:
     """Solve a problem with several strategies on equal budgets, and compare what they found.
 
@@ -64,6 +65,8 @@ def compare(
         about: what the problem is, in words, for the report; by default the docstring of its file, or its simulator's.
         examined: whether answers of a correction problem are examined as its
             :class:`~dpcontrol.problem.Examination` says, behind the runs and outside of their budgets.
+        laws: whether the problem's simple laws stand in the table though nobody named ``baseline``: a verdict without
+            the bar that costs nothing can be the opposite of the one with it.
 
     Raises:
         UsageError: before any work, in one sentence.
@@ -72,7 +75,7 @@ def compare(
         raise UsageError(
             f"workers must be a number of processes, 0 for none but this one; found {workers!r}."
         )
-    tasks = plan(problem, strategies, seeds)
+    tasks = plan(problem, strategies, seeds, laws=laws)
     budgets = checked_budgets(budget)
     place = None if folder is None else Path(folder)
     comparing = _Comparing(

@@ -9,7 +9,7 @@ from typing import Any
 from dpcontrol.comparison.records import Task
 from dpcontrol.comparison.tuning import Tuned
 from dpcontrol.meter import Budget
-from dpcontrol.problem.base import Problem
+from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.solving import refuse_mismatch
@@ -20,8 +20,9 @@ Entry = str | Strategy | Tuned
 Given = Sequence[Entry] | Mapping[str, Entry]
 
 
-def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> list[Task]:
-    """All runs that are asked for, in order, those of strategies that do not fit among them.
+def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int], *, laws: bool = False) -> list[Task]:
+    """All runs that are asked for, in order, those of strategies that do not fit among them; with ``laws`` each of the
+    problem's simple ones behind them.
 
     Raises:
         UsageError: for an unknown strategy, a label given twice, or wrong seeds.
@@ -41,6 +42,8 @@ def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int]) -> lis
             labelled.append((label or entry.strategy, entry.resolved(), entry))
         else:
             labelled += [(*pair, None) for pair in _expanded(problem, label, resolve(entry))]
+    if laws and View.BASELINES in problem.offers and not any(isinstance(s, Baseline) for _, s, _ in labelled):
+        labelled += [(*pair, None) for pair in _expanded(problem, None, Baseline())]
     labels = [label for label, *_ in labelled]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:

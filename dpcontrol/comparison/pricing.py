@@ -143,6 +143,25 @@ def _trials(results: Results, summary: Summary) -> str:
     return f"{tuned['trials']} ({amount(tuned['simulated_steps'])} steps)"
 
 
+def tuned_apart(results: Results) -> str:
+    """A sentence where learned controllers, or others that were tuned, had different numbers of trials; or nothing."""
+    counts = {
+        label: trials_of(results, label)
+        for label in results.labels
+        if label not in results.laws
+        and (costs.kind_of(results, label) == NETWORK or trials_of(results, label) > 0)
+    }
+    if len(set(counts.values())) < 2:
+        return ""
+    told = listed(
+        [f"{label} had {counted(count, 'trial') if count else 'none'}" for label, count in counts.items()]
+    )
+    return (
+        f"Tuning was not equal, {told}: a difference between them may be that of their tuning. Tune each with as many "
+        "trials (dpcontrol tune) before one is called better."
+    )
+
+
 def _tuning(results: Results) -> str:
     searched = [label for label in results.labels if label not in results.laws]
     counts = {label: trials_of(results, label) for label in searched}

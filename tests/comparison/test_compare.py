@@ -234,7 +234,7 @@ def test_a_strategy_that_does_not_fit_is_listed_as_refused() -> None:
 
 
 def test_a_worker_that_dies_is_counted_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    found = compare(pushed(), [Deadly(), "lbfgs"], seeds=1, budget=BUDGET, workers=1)
+    found = compare(pushed(), [Deadly(), "lbfgs"], seeds=1, budget=BUDGET, workers=1, laws=False)
     # its death is told when it happens, not when the next run starts
     lines = capsys.readouterr().err.splitlines()
     died = next(number for number, line in enumerate(lines) if "exit code 3" in line)
@@ -272,7 +272,8 @@ def test_resume_takes_finished_runs_continues_interrupted_ones_and_runs_the_rest
         "second": Stopping(str(tmp_path / "marker")),
         "third": Adjoint(iterations=5),
     }
-    stopped = compare(pushed(), strategies, seeds=1, budget=BUDGET, folder=folder, workers=0, progress=False)
+    options = {"seeds": 1, "budget": BUDGET, "folder": folder, "workers": 0, "progress": False, "laws": False}
+    stopped = compare(pushed(), strategies, **options)
     assert [record["status"] for record in stopped.records] == ["converged", "interrupted", "not run"]
     said = stopped.table()
     assert stopped.interrupted and "It can be resumed" in said
@@ -280,9 +281,7 @@ def test_resume_takes_finished_runs_continues_interrupted_ones_and_runs_the_rest
     assert "share the first place" not in said and "had the same budget" not in said
     stopped.report()
     before = (folder / "runs" / "first-0" / "solution.safetensors").stat().st_mtime_ns
-    whole = compare(
-        pushed(), strategies, seeds=1, budget=BUDGET, folder=folder, workers=0, progress=False, resume=True
-    )
+    whole = compare(pushed(), strategies, **options, resume=True)
     assert not whole.interrupted
     assert (folder / "runs" / "first-0" / "solution.safetensors").stat().st_mtime_ns == before
     second = whole.records[1]
@@ -330,7 +329,14 @@ def test_several_budgets_are_comparisons_of_their_own_in_one(tmp_path: Path) -> 
 
 def test_an_interrupted_budget_leaves_the_next_ones_waiting_and_all_are_resumed(tmp_path: Path) -> None:
     folder, strategies = tmp_path / "c", {"a": LBFGS(), "b": Stopping(str(tmp_path / "marker"))}
-    options = {"seeds": 1, "budget": BUDGETS, "folder": folder, "workers": 0, "progress": False}
+    options = {
+        "seeds": 1,
+        "budget": BUDGETS,
+        "folder": folder,
+        "workers": 0,
+        "progress": False,
+        "laws": False,
+    }
     stopped = compare(pushed(), strategies, **options)
     assert [r["status"] for r in stopped.records] == ["converged", "interrupted", "not run", "not run"]
     words = str(stopped.finding())
@@ -396,7 +402,7 @@ def test_labels_cannot_break_out_of_the_report(tmp_path: Path) -> None:
 
 
 def test_without_any_answer_there_is_still_a_report(tmp_path: Path) -> None:
-    found = compare(pushed(), [Broken()], seeds=1, workers=0, progress=False)
+    found = compare(pushed(), [Broken()], seeds=1, workers=0, progress=False, laws=False)
     assert "No run has an answer" in found.report(tmp_path / "r.html").read_text()
     with pytest.raises(UsageError, match="needs a path"):
         found.report()
@@ -405,3 +411,14 @@ def test_without_any_answer_there_is_still_a_report(tmp_path: Path) -> None:
 def test_plot_is_a_figure(kept: tuple[Comparison, Path], tmp_path: Path) -> None:
     figure = kept[0].plot(tmp_path / "p.png")
     assert len(figure.axes) == 2 and (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_the_simple_laws_stand_in_the_table_though_nobody_named_them() -> None:
+    options = {"budget": BUDGET, "workers": 0, "progress": False}
+    found = compare(pushed(), ["lbfgs"], **options)
+    named = compare(pushed(), ["lbfgs", "baseline"], **options)
+    assert [record["strategy"] for record in found.records] == [
+        record["strategy"] for record in named.records
+    ]
+    assert len(found.records) > 1
+    assert [r["strategy"] for r in compare(pushed(), ["lbfgs"], **options, laws=False).records] == ["lbfgs"]

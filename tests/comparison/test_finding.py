@@ -215,11 +215,28 @@ def test_who_cannot_pay_for_a_first_question_is_scored_where_it_starts() -> None
     assert "single step" not in str(said(run("a", HARD), run("b", 2 * HARD)))
 
 
-def test_a_controller_that_was_never_validated_again_is_said_to_be_scored_where_it_starts() -> None:
-    def trained(label: str, rows: int) -> Run:
-        columns = {name: [1.0] * rows for name in ("simulated_steps", "gradients", "seconds", "loss")}
+def test_a_controller_that_never_got_better_is_said_to_be_scored_where_it_starts() -> None:
+    def trained(label: str, *losses: float) -> Run:
+        columns = {name: [1.0] * len(losses) for name in ("simulated_steps", "gradients", "seconds")}
+        columns["loss"] = list(losses)
         decision = {"kind": "network", "seconds": 1e-4}
         return dataclasses.replace(run(label, HARD), history=columns, decision=decision)
 
-    found = str(said(trained("policy", 1), trained("ppo", 4), run("lbfgs", HARD)))
-    assert "policy was validated only at the start" in found and "ppo was" not in found
+    found = str(said(trained("policy", 1.0, 1.0), trained("ppo", 1.0, 1.0, 0.9), run("lbfgs", HARD)))
+    assert "policy never got beyond where it starts" in found and "ppo never" not in found
+
+
+def test_unequal_tuning_is_said_before_anything_else() -> None:
+    def learned(label: str, factor: float, trials: int) -> Run:
+        made = run(label, factor * HARD)
+        tuned = {"trials": trials, "simulated_steps": 1000, "drawn": True, "folder": None} if trials else None
+        return dataclasses.replace(
+            made, decision={"kind": "network", "seconds": 1e-4}, record={**made.record, "tuned": tuned}
+        )
+
+    found = said(learned("policy", 1, 3), learned("ppo", 5, 0), run("lbfgs", 2 * HARD))
+    assert found.headline.endswith(", with unequal tuning")
+    assert found.sentences[0].startswith("Tuning was not equal, policy had 3 trials and ppo had none")
+    for trials in (0, 3):
+        found = said(learned("policy", 1, trials), learned("ppo", 5, trials), run("lbfgs", 2 * HARD))
+        assert "not equal" not in str(found) and "unequal" not in str(found)
