@@ -31,11 +31,13 @@ class Corrector(Strategy):
 
     A validation rolls windows of the *validation* trajectories out, longer than those of the training; the weights of
     the lowest loss there are the answer, and the problem's own scenarios, windows of the *test* trajectories, judge
-    them. Budgets in steps are equal for all: one step of one window, and one more for its way back.
+    them. Budgets in steps are equal for all: one step of one window, and one more for its way back. So ``supervised``
+    has many more iterations than ``unrolled``, and is ahead wherever a training is short, rollouts are, or the coarse
+    solver itself keeps the states that it leads to near those of the training; see ``tests/benchmarks/README.md``.
 
     Args:
         batch: windows of an iteration.
-        optimizer: ``"adam"`` or ``"soap"``.
+        optimizer: ``"adam"`` or ``"soap"``, which in plane turbulence needs half as many steps.
         learning_rate: at the start; it falls along half a cosine over the budget or the iterations.
         iterations: at most this many; ``None`` goes on until the budget is spent, and up to 2000 without a budget.
         clip: a gradient whose norm is more than so many times the running mean of earlier norms is shortened to that.
