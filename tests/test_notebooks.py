@@ -20,7 +20,7 @@ pytest.importorskip("ipykernel")
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIRST = FOLDER / "00_dpcontrol_in_150_lines.ipynb"
-LONG = ("40_dp_versus_model_free",)  # minutes: `pytest -m slow` runs them
+LONG = ("30_a_solver_that_learns", "40_dp_versus_model_free")  # minutes: `pytest -m slow` runs them
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 runs_by_name = pytest.mark.parametrize(
     "path",
