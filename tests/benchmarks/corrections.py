@@ -27,8 +27,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dpcontrol import tree
+from dpcontrol.engine import rollout
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Evaluation, Problem, Reference, Resolution, evaluate
+from dpcontrol.problem.evaluating import setting
 from dpcontrol.problem.hybrids import training_windows
 from dpcontrol.run import Strategy, run
 from dpcontrol.sim import VorticityFlow
@@ -69,13 +72,13 @@ def main() -> None:
     asked.add_argument("problems", nargs="*", default=list(PLANS))
     asked.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    asked.add_argument("--steps", type=int, help="simulated steps of each training")
+    asked.add_argument("--steps", type=int, help="of each training; in a record of its own")
     asked.add_argument("--again", action="store_true")
     given = asked.parse_args()
     torch.set_num_threads(1)
     for name in given.problems:
         plan = PLANS[name] if given.steps is None else PLANS[name]._replace(steps=given.steps)
-        path = RESULTS / f"corrections_{name}.json"
+        path = RESULTS / f"corrections_{name}{'' if given.steps is None else f'_{given.steps}'}.json"
         if given.again:
             path.unlink(missing_ok=True)
         problem: Problem = importlib.import_module(f"dpcontrol.problems.{name}").problem()
@@ -92,6 +95,7 @@ def main() -> None:
                     write(path, record)
                     print(strategy, seed, json.dumps(record["runs"][f"{strategy}, seed {seed}"]), flush=True)
         record["summary"] = summary(record)
+        record["cpu milliseconds of a step of a trajectory"] = timed(problem)
         write(path, record)
         drawn(record, path.with_suffix(".png"))
 
@@ -135,6 +139,23 @@ def begun(
     }
     write(path, record)
     return record
+
+
+def timed(problem: Problem, steps: int = 20, repetitions: int = 9) -> dict[str, float]:
+    """Least CPU time of a few steps of the test trajectories, all solvers in turn."""
+    at = {"coarse solver": setting(problem), "corrected": setting(problem, problem.start())}
+    for label, solver in training_windows(problem).examination.resolutions.items():
+        at[label] = setting(problem, solver=solver)
+    least = dict.fromkeys(at, math.inf)
+    with torch.no_grad():
+        for _ in range(repetitions):
+            for label, one in at.items():
+                given = {"parameters": one.parameters, "scenario": one.scenario}
+                began = time.process_time()
+                rollout(one.simulator, one.initial, length=steps, **given)
+                count = len(tree.leaves(one.initial)[0])
+                least[label] = min(least[label], (time.process_time() - began) / (steps * count))
+    return {label: float(f"{1e3 * seconds:.3g}") for label, seconds in least.items()}
 
 
 def blind(problem: Problem, groups: Mapping[str, Callable[..., Evaluation]]) -> dict[str, Any]:
