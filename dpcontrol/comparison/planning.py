@@ -20,7 +20,9 @@ Entry = str | Strategy | Tuned
 Given = Sequence[Entry] | Mapping[str, Entry]
 
 
-def plan(problem: Problem, strategies: Given, seeds: int | Sequence[int], *, laws: bool = False) -> list[Task]:
+def plan(
+    problem: Problem, strategies: Given, seeds: int | Sequence[int], *, laws: bool = False
+) -> list[Task]:
     """All runs that are asked for, in order, those of strategies that do not fit among them; with ``laws`` each of the
     problem's simple ones behind them.
 
