@@ -30,8 +30,8 @@ PROBLEMS = (
     "heat_source_posterior",
     "poisson_inversion",
 )
-# Rates from all over the prior: a single search, from the start that fits the lynxes, often ends on a lower hill, and the
-# longer step of the small size makes populations of thousands negative, an edge along which chains crawl.
+# Rates from all over the prior: a single search, from the start that fits the lynxes, often ends on a lower hill, and
+# the longer step of the small size makes populations of thousands negative, an edge along which chains crawl.
 OPTIONS = {"hare_lynx": {"searches": 16}}
 SIZES = {"hare_lynx": "full"}
 
