@@ -50,6 +50,7 @@ FIELDS: dict[str, Any] = {
 }
 TRAININGS: dict[str, tuple[Strategy, int]] = {  # with seeds
     "unrolled": (Unrolled(unroll=8, curriculum=1, **FIELDS), 3),
+    "unrolled_16": (Unrolled(unroll=16, curriculum=1, **FIELDS), 2),
     "supervised": (Supervised(**FIELDS), 2),
     "noisy": (Noisy(**FIELDS), 2),
     "stopped": (Stopped(unroll=8, curriculum=1, **FIELDS), 2),
