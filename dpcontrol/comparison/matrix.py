@@ -19,7 +19,7 @@ from dpcontrol.comparison.figures import own_figures
 from dpcontrol.comparison.marks import Marks
 from dpcontrol.comparison.moments import given_reference
 from dpcontrol.comparison.planning import Given, asked, checked_budgets, plan
-from dpcontrol.comparison.records import Results, Run, Task, slug
+from dpcontrol.comparison.records import NOT_RUN, Results, Run, Task, slug
 from dpcontrol.comparison.references import reference_solutions
 from dpcontrol.comparison.running import run_all, waiting_run
 from dpcontrol.comparison.summary import summarise
@@ -155,7 +155,8 @@ class _Comparing:
             return results
         runs = run_all(problem, tasks, limits, place, self.workers, self.shown, resume)
         results = dataclasses.replace(results, runs=tuple(runs))
-        if self.examined and View.REFERENCE in problem.offers:
+        stopped = any(run.status in ("interrupted", NOT_RUN) for run in runs)  # resuming comes back here
+        if self.examined and View.REFERENCE in problem.offers and not stopped:
             results = dataclasses.replace(results, marks=self._marks(runs, place))
             # the examination has the figure of long rollouts, and more of them
             kept = {name: draw for name, draw in problem.plots.items() if not isinstance(draw, ErrorCurves)}

@@ -16,6 +16,7 @@ from dpcontrol.cli.display import show_comparison
 from dpcontrol.comparison import Comparison, compare, examine, examining
 from dpcontrol.comparison.examined import Examined
 from dpcontrol.comparison.marks import INTERRUPTED, Bound, Marks, equal_cost, worth_it
+from dpcontrol.comparison.running import waiting_run
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Examination, Resolution, evaluate
 from dpcontrol.results import UsageError
@@ -214,6 +215,16 @@ def test_ctrl_c_leaves_what_there_is_and_resuming_goes_on(tmp_path):
     once.unlink()
     with pytest.raises(KeyboardInterrupt):
         examine(asked, {"nothing": zero(asked)})
+
+
+def test_who_stops_the_runs_does_not_wait_for_an_examination(monkeypatch):
+    def left(problem, tasks, *rest):
+        return [waiting_run(task, problem.name) for task in tasks]
+
+    monkeypatch.setattr("dpcontrol.comparison.matrix.run_all", left)
+    monkeypatch.setattr(examining, "evaluate", None)
+    stopped = compare(problem(), [dp.Noisy(batch=4)], seeds=1, budget=BUDGET, workers=0, progress=False)
+    assert stopped.interrupted and stopped.examination is None
 
 
 def test_a_failing_examination_is_a_sentence_and_no_lost_comparison():
