@@ -7,7 +7,38 @@ The equation, on a periodic interval of length 1:
 The question: which network, added after every step of a coarse solver, makes it follow one of four times finer cells,
 for initial states and viscosities that it has not seen, over many more steps than it was trained on?
 
-===============  ==================================================  ========  ======  ======  ======  ============  ======
+===============  ==================================================  ===========================
+symbol           value                                               unit (nondimensional)
+===============  ==================================================  ===========================
+``u``            state, 32 cells                                     speed ``U``
+``nu``           log-uniform in (0.001, 0.004), one per trajectory   ``U L``
+``dt``           0.01 (an eighth of it for the fine solver)          time ``L/U``
+``N``            100 steps to be judged on (20 in the small size)    1
+``u(0)``         sum of 4 waves, amplitudes N(0, 1/4)/j, any phase   ``U``
+===============  ==================================================  ===========================
+
+Coarse and fine solver are the same finite volumes of second order (van Albada's limiter, Heun's method); the coarse one
+cannot resolve the layers of width ``nu / |u|`` that steepen within half a unit of time. The reference are means of four
+fine cells.
+
+Unknown: the weights of :class:`~dpcontrol.nets.FluxNet`, whose convolutions find weights of stencils from the state
+behind the step and the viscosity: the correction is the difference of fluxes, so momentum is kept. Observation: none.
+Data: 128 trajectories of 200 steps (48 of 60 in the small size), split by trajectories; the scenarios are windows of
+the test ones, training draws windows of 8 steps of the training ones (4 in the small size).
+
+Objective: ``|u - r| / |r|`` (root mean squares), summed over the steps.
+
+Metrics: ``relative_error``, mean |u - r| / mean |r| over all steps; ``error_ratio``, the difference over that of the
+coarse solver. ``outside()`` are trajectories with half the least viscosity that training sees. Examined besides: other
+waves with viscosities inside (interpolation) and outside (extrapolation) of the training's range, and the same scheme
+on a grid of half the cell size.
+
+Strategies: ``unrolled``, ``stopped``, ``noisy``, ``supervised``, ``surrogate`` (no solver).
+
+Measured, relative error after so many steps, mean over the test trajectories, or those of lower viscosities, and over
+(seeds); 400,000 simulated steps, 27 to 36 CPU seconds each (``tests/benchmarks/corrections.py``; noise of 0.001):
+
+==================  ========  ======  ======  ======  ============  ======
                     10 steps  50      100     200     extrapol. 50  200
 ==================  ========  ======  ======  ======  ============  ======
 coarse solver       0.027     0.029   0.0197  0.0149  0.036         0.0191
