@@ -192,7 +192,7 @@ def notes(marks: Marks) -> list[str]:
         found.append(
             "Speed-up: the cost of the solvers without a network at the same error, interpolated between those that "
             "are better than all cheaper ones (logarithm over logarithm), over the answer's. Beyond those that were "
-            "run nothing is extrapolated: more than, less than."
+            "run nothing is extrapolated: more than, less than. Where what made the reference costs less: less than."
             if marks.of(FINER)
             else "No finer solvers were given to be measured by (examination=Examination(resolutions=...))."
         )
@@ -263,7 +263,8 @@ def _paying(marks: Marks) -> list[str]:
     )
     return [
         f"{said}; for its error over {steps} steps solvers without a network take {words}{number(found.value, 2)} "
-        f"times as long as it{at_most} ({batch} at a time)."
+        f"times as long as it{at_most} ({batch} at a time)"
+        f"{': it does not pay' if found.relation != '>' and found.value < 1 else ''}."
     ]
 
 

@@ -167,12 +167,18 @@ class Marks:
         return sorted(found, key=lambda point: point[1])
 
     def speed_up(self, label: str, group: str, steps: int, batch: int) -> Bound | None:
-        """How many times cheaper it is than a solver of the same error; ``None`` without a finer solver to ask."""
+        """How many times cheaper it is than a solver of the same error; ``None`` without a finer solver to ask.
+
+        Where what made the reference costs less than those solvers, it is at most as many times cheaper than that.
+        """
         seconds, error = self.seconds(label, batch), self.error(label, group, steps)
         points = worth_it(self.solver_points(group, steps, batch))
         if seconds is None or not self.of(FINER) or not points or not math.isfinite(error):
             return None
         found = equal_cost([(cost, wrong) for _, cost, wrong in points], error)
+        own = [self.seconds(each.label, batch) for each in self.of(REFERENCE)]
+        if own and own[0] is not None and own[0] < found.value:
+            found = Bound(own[0], "<")
         return Bound(found.value / seconds, found.relation)
 
     # -- as files ------------------------------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ def test_costs_are_told_for_everybody_and_speed_ups_for_answers():
     # as good as the coarse one at twice the cost
     assert known.speed_up("nothing", "test", 5, 1) == Bound(pytest.approx(0.5))
     assert known.speed_up("coarse solver", "test", 5, 1).value == pytest.approx(1.0)
+    cheap = replace(known.timing, seconds={**seconds, "reference's own solver": (5e-4,)})
+    assert replace(known, timing=cheap).speed_up("nothing", "test", 5, 1) == Bound(pytest.approx(0.25), "<")
     alone = replace(known, examinees=tuple(each for each in known.examinees if each.kind != "finer"))
     assert alone.speed_up("nothing", "test", 5, 1) is None
 
