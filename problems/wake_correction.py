@@ -57,7 +57,7 @@ over so many steps by those of the coarse solver, the least and the largest of t
                             seeds  1            100          200          500          beyond 100   500
 ==========================  =====  ===========  ===========  ===========  ===========  ===========  ===========
 ``unrolled``                3      0.049-0.052  0.022-0.024  0.018-0.024  0.025-0.099  0.092-0.101  0.131-0.486
-the same, 16 steps          1      0.063        0.025        0.021        0.029        0.091        0.085
+the same, 16 steps          2      0.060-0.063  0.024-0.025  0.020-0.021  0.029-0.031  0.091-0.098  0.085-0.164
 ``stopped``                 1      0.045        0.027        0.023        0.039        0.104        0.176
 ``supervised``              2      0.025-0.027  0.022-0.024  0.026        0.057-0.062  0.087-0.103  0.114-0.250
 ``noisy``                   1      0.086        0.037        0.036        0.083        0.138        0.225
@@ -70,11 +70,11 @@ central, 2 x finer                 0.167        0.097        0.099        0.136 
 ==========================  =====  ===========  ===========  ===========  ===========  ===========  ===========
 
 Single steps are learned best by ``supervised``, over 100 it is as good, over 200 ``unrolled`` is ahead by a fifth. Over
-500 a slightly wrong frequency of shedding has become a shift of phase, and seeds scatter more than methods differ.
-Windows of 16 steps keep it better beyond the training's range.
-The Strouhal numbers of ``unrolled`` (seed 0) are those of the reference to 0.6 %, 0.229 to 0.262; the coarse solver
-has 0.186 to 0.188 at any Re. A corrected step takes 1.1 ms, less than one of central differences with half of the cell,
-which has four times its error over 100 steps; the reference takes 20 ms.
+500 a slightly wrong frequency of shedding has become a shift of phase: with windows of 16 steps half of the error of
+``supervised`` is left; with windows of 8 the third seed drifts. Beyond the training's Re seeds scatter as much as
+methods differ. The Strouhal numbers of ``unrolled`` (seed 0) are those of the reference to 0.6 %, 0.229 to 0.262; the
+coarse solver has 0.186 to 0.188 at any Re. A corrected step takes 1.0 ms, less than the 1.6 ms of central differences
+with half of the cell, which have four times its error over 100 steps; the reference takes 19 ms.
 """
 
 from __future__ import annotations
