@@ -32,7 +32,8 @@ PROBLEMS = (
 )
 # Rates from all over the prior: a single search, from the start that fits the lynxes, often ends on a lower hill, and
 # the longer step of the small size makes populations of thousands negative, an edge along which chains crawl.
-OPTIONS = {"hare_lynx": {"searches": 16}}
+# Eight chains cost as much as two: a step of all is one batch, and small batches are overhead.
+OPTIONS = {"hare_lynx": {"searches": 16, "chains": 8, "draws": 64, "warmup": 150}}
 SIZES = {"hare_lynx": "full"}
 
 
