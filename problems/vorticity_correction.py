@@ -258,8 +258,8 @@ def examination(seed: int, size: str) -> Examination:
         label: Resolution(
             FiniteVolumeVorticity(DT / factor, CELL / factor, order=order),
             factor,
-            partial(merged, cells=factor * cells),
-            partial(merged, cells=cells),
+            partial(averaged, factor=FINER // factor),
+            partial(averaged, factor=factor),
         )
         for label, factor, order in (
             ("2 x finer", 2, 2),
@@ -273,6 +273,7 @@ def examination(seed: int, size: str) -> Examination:
             2,
             partial(resampled, points=points),
             partial(seen, cells=cells),
+            groups=tuple(name for name in groups if name != "larger box"),
         )
         for label, points in (("spectral, same grid", cells), ("spectral, 2 x finer", 2 * cells))
     }
@@ -335,6 +336,11 @@ def vortices(generator: torch.Generator, count: int, points: int, side: float, p
 def merged(fine: Tensor, cells: int) -> Tensor:
     """Means over square blocks, ``(count, n, n)`` to ``(count, cells, cells)``."""
     return fine.unflatten(2, (cells, -1)).mean(3).unflatten(1, (cells, -1)).mean(2)
+
+
+def averaged(fine: Tensor, factor: int) -> Tensor:
+    """Means over square blocks of so many cells along a side, in a box of any size."""
+    return merged(fine, fine.shape[1] // factor)
 
 
 def resampled(field: Tensor, points: int) -> Tensor:

@@ -98,7 +98,11 @@ class Subject:
         said = hashlib.blake2b(digest_size=16)
         said.update(repr([self.label, self.kind, asked.stable, sorted(asked.unseen)]).encode())
         said.update(
-            repr(None if self.solver is None else (self.solver.simulator, self.solver.every)).encode()
+            repr(
+                None
+                if self.solver is None
+                else (self.solver.simulator, self.solver.every, self.solver.groups)
+            ).encode()
         )
         if self.z is not None:
             said.update(tree.ravel(self.z).detach().cpu().double().numpy().tobytes())
@@ -243,6 +247,8 @@ def roll(*, subject: Subject, place: Path | None, report: Callable[[dict[str, An
     made: dict[str, Callable[[], Reference | None]] = {SEEN: lambda: None, **asked.unseen}
     groups: dict[str, Any] = {}
     for label, make in made.items():
+        if subject.solver is not None and label not in _groups_of(subject.solver, made):
+            continue
         report({"group": label})
         known = make()
         if subject.solver is not None and known is not None and known.origin is None:
@@ -253,6 +259,11 @@ def roll(*, subject: Subject, place: Path | None, report: Callable[[dict[str, An
         store.write_json(place / subject.file, found)
     report({"state": "ended"})
     return found
+
+
+def _groups_of(solver: Resolution, made: Mapping[str, Any]) -> set[str]:
+    """The groups that a solver is rolled out on."""
+    return set(made) if solver.groups is None else {SEEN, *solver.groups}
 
 
 def _rolled(subject: Subject, known: Reference | None, part: str, stable: int) -> dict[str, Any]:

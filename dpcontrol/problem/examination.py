@@ -58,3 +58,9 @@ class Examination:
                     f"resolutions are Resolution(simulator, every, start, downsample); found "
                     f"{type(resolution).__name__} under {label!r}."
                 )
+            strange = sorted(set(resolution.groups or ()) - set(self.unseen))
+            if strange:
+                raise UsageError(
+                    f"{label} is meant for {', '.join(strange)}, which is not among the unseen trajectories; there are "
+                    f"{', '.join(self.unseen) or 'none'}."
+                )

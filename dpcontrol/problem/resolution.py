@@ -20,6 +20,8 @@ class Resolution:
         start: from states of the fine simulator, as :attr:`Reference.origin` has them, to states of this one; batched
             over trajectories.
         downsample: from its states to those of the coarse solver.
+        groups: labels of those unseen trajectories that it can start from beside the problem's own (those in a box of
+            its size, say); all of them by default.
 
     Raises:
         UsageError: for something else.
@@ -29,6 +31,7 @@ class Resolution:
     every: int
     start: Callable[[Tree], Tree]
     downsample: Callable[[Tree], Tree]
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.simulator, Simulator):

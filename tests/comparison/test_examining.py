@@ -120,6 +120,15 @@ def test_trajectories_shorter_than_every_length_are_judged_by_all_of_their_steps
     assert marks.lengths_of("test") == [5] and marks.judged_in("extrapolation") == 5
 
 
+def test_a_solver_may_be_for_some_groups_only():
+    own = replace(HALF, groups=())
+    marks = examine(problem(resolutions={"2 x finer": own, "4 x finer": QUARTER}), {}).marks
+    assert set(marks.find("2 x finer").rolled) == {"test"}
+    assert set(marks.find("4 x finer").rolled) == {"test", "extrapolation"}
+    with pytest.raises(UsageError, match="2 x finer is meant for larger box, which is not among"):
+        examination(resolutions={"2 x finer": replace(HALF, groups=("larger box",))})
+
+
 def test_several_seeds_are_one_row_with_their_spread():
     asked = problem(unseen={}, resolutions={})
     one, other = asked.start(), tree.map(lambda leaf: 0.5 * leaf + 0.02, asked.start())
