@@ -30,7 +30,8 @@ def test_a_short_training_in_the_loop_helps_inside_and_outside_of_its_range():
     assert problem.metrics({"parameters": {"correction": {
         key: torch.zeros_like(value) for key, value in problem.start()["parameters"]["correction"].items()
     }}})["error_ratio"] == pytest.approx(1.0, rel=1e-4)  # fmt: skip
-    solution = solve(problem, "unrolled", budget=Budget(simulated_steps=30_000), batch=16)
+    options = {"optimizer": "adam", "learning_rate": 5e-3, "batch": 16, "validate_every": 20}
+    solution = solve(problem, "unrolled", budget=Budget(simulated_steps=30_000), **options)
     assert solution.metrics["error_ratio"] < 0.4
     thin = file.outside(torch.Generator().manual_seed(1), 6, 40)
     thin = Reference(thin.states, thin.parameters, {"train": (0,), "validation": (1,), "test": range(2, 6)})

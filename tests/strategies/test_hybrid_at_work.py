@@ -24,7 +24,7 @@ def exact():
 def hybrid():
     """Trained on single steps for a second or two."""
     problem = posed()
-    solution = dp.solve(problem, "supervised", optimizer="soap", learning_rate=5e-3, iterations=500, seed=0)
+    solution = dp.solve(problem, "supervised", learning_rate=5e-3, batch=32, iterations=500, seed=0)
     assert solution.metrics["error_ratio"] < 0.2
     return corrected(problem, solution.value)
 
