@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks, worth_it
+from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks, Rolled, worth_it
 from dpcontrol.plot import rollouts, style
 
 NAMES = ERRORS, SPECTRA, COSTS = "error of long rollouts", "spectra", "what an error costs"
@@ -19,19 +19,29 @@ def drawn(marks: Marks, colours: Mapping[str, str] | None = None) -> dict[str, A
     solvers = [each.label for each in (*marks.of(COARSE), *marks.of(FINER))]
     look = {**style.colours([], solvers), **known}
     dashes = {label: style.DASHES[index % len(style.DASHES)] for index, label in enumerate(solvers)}
-    found = {ERRORS: rollouts.error_figure(_panels(marks, "errors"), look, dashes)}
+    found = {ERRORS: rollouts.error_figure(_panels(marks, _errors), look, dashes)}
     if any(len(group.spectrum) > 2 for group in marks.groups.values()):
-        found[SPECTRA] = rollouts.spectrum_figure(_panels(marks, "spectrum"), _truths(marks), look, dashes)
+        found[SPECTRA] = rollouts.spectrum_figure(_panels(marks, _spectrum), _truths(marks), look, dashes)
     if marks.timing is not None:
         found[COSTS] = rollouts.cost_figure(_costs(marks), look)
     return found
 
 
-def _panels(marks: Marks, name: str) -> dict[str, dict[str, np.ndarray]]:
+def _errors(one: Rolled) -> np.ndarray:
+    return np.array(one.errors, float)
+
+
+def _spectrum(one: Rolled) -> np.ndarray:
+    """Infinite where the rollout has failed, however large its last states are."""
+    found = np.array(one.spectrum, float)
+    return found if np.isfinite(one.errors[-1]) else np.full_like(found, np.inf)
+
+
+def _panels(marks: Marks, rows: Callable[[Rolled], np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Group -> label -> rows, one for each seed."""
     return {
         group: {
-            each.label: np.array([getattr(one, name) for one in each.rolled[group]], float)
+            each.label: np.array([rows(one) for one in each.rolled[group]])
             for each in _order(marks)
             if group in each.rolled
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ class Costs:
 def error_figure(panels: Panels, colours: Mapping[str, str], dashes: Mapping[str, Any]) -> Any:
     """Errors of each step, a panel for each group: medians over seeds, bands from the lowest to the highest.
 
+    Of an even number of seeds it is the upper median: where half of them have failed, the curve ends. What fails in
+    its first step has no curve, and is named in the panel.
+
     Args:
         panels: group -> label -> ``(seeds, steps + 1)``; infinite from where a rollout has failed, where a cross ends
             the curve.
@@ -41,6 +45,8 @@ def error_figure(panels: Panels, colours: Mapping[str, str], dashes: Mapping[str
         for axes, (name, curves) in zip(row, panels.items(), strict=True):
             for label, rows in curves.items():
                 _error_curve(axes, rows, colours[label], dashes.get(label))
+            failed = [label for label, rows in curves.items() if not np.isfinite(_upper(rows)[1:2]).all()]
+            _missing(axes, "failed in the first step", failed)
             axes.set(xlabel="steps", title=name)
             axes.margins(x=0.02)
         _label(row, "relative error")
@@ -68,19 +74,31 @@ def _label(row: Sequence[Any], words: str) -> None:
 
 def _error_curve(axes: Any, rows: np.ndarray, colour: str, dashes: Any) -> None:
     steps = np.arange(1, rows.shape[1])
-    shown = np.where(np.isfinite(rows[:, 1:]) & (rows[:, 1:] > 0), rows[:, 1:], np.nan)
-    ordered = np.sort(np.where(np.isnan(shown), np.inf, shown), axis=0)
-    middle = ordered[(len(rows) - 1) // 2]
-    middle = np.where(np.isfinite(middle), middle, np.nan)
+    ordered = np.sort(np.where(np.isnan(rows[:, 1:]), np.inf, rows[:, 1:]), axis=0)
+    middle = _upper(rows)[1:]
+    middle = np.where(np.isfinite(middle) & (middle > 0), middle, np.nan)
     if len(rows) > 1:
         top = np.where(np.isfinite(ordered[-1]), ordered[-1], 1e9)
-        low = np.where(np.isfinite(ordered[0]), ordered[0], np.nan)
+        low = np.where(np.isfinite(ordered[0]) & (ordered[0] > 0), ordered[0], np.nan)
         axes.fill_between(steps, low, top, color=colour, alpha=0.18, lw=0)
     style = {"ls": dashes, "lw": 1.6} if dashes is not None else {}
     axes.plot(steps, middle, color=colour, **style)
     there = np.flatnonzero(np.isfinite(middle))
     if there.size and there[-1] + 1 < len(middle):
         axes.plot(steps[there[-1]], middle[there[-1]], "x", color=colour, ms=7, mew=2, clip_on=False)
+
+
+def _upper(rows: np.ndarray) -> np.ndarray:
+    """The median over seeds, of an even number the upper one; infinite where the middle seed has failed."""
+    upper: np.ndarray = np.sort(np.where(np.isnan(rows), np.inf, rows), axis=0)[len(rows) // 2]
+    return upper
+
+
+def _missing(axes: Any, why: str, labels: Sequence[str]) -> None:
+    """Who has no curve in a panel, and why, in its lower left corner."""
+    if labels:
+        words = textwrap.fill(f"{why}: {', '.join(labels)}", 44)
+        axes.text(0.03, 0.03, words, transform=axes.transAxes, fontsize=8.5, color=MUTED, zorder=5)
 
 
 def _limit(row: Sequence[Any], panels: Panels, dashes: Mapping[str, Any]) -> None:
@@ -104,6 +122,8 @@ def spectrum_figure(
 ) -> Any:
     """Energy of each whole wavenumber at the end of the comparison, over the reference's, a panel for each group.
 
+    What has failed before the end (at least half of its seeds) has no curve, and is named in the panel.
+
     Args:
         panels: group -> label -> ``(seeds, wavenumbers)``.
         truths: group -> ``(wavenumbers,)`` of the reference.
@@ -115,10 +135,12 @@ def spectrum_figure(
             truth = truths[name][1:]
             waves = np.arange(1, len(truth) + 1)
             for label, rows in curves.items():
-                middle = np.median(rows, axis=0)[1:]
+                middle = _upper(rows)[1:]
                 middle = np.where(np.isfinite(middle) & (middle > 0), middle, np.nan)
                 style = {"ls": dashes[label], "lw": 1.6} if label in dashes else {}
                 axes.plot(waves[: len(middle)], middle, color=colours[label], **style)
+            failed = [label for label, rows in curves.items() if not np.isfinite(_upper(rows)[1:]).all()]
+            _missing(axes, "failed before the end", failed)
             axes.plot(waves, truth, color=INK, lw=1.3, marker="o", ms=2.6, zorder=4)
             axes.set(xlabel="wavenumber", title=name, xscale="log", yscale="log")
             _spectral_limits(axes, truth)

@@ -151,7 +151,9 @@ def test_what_blows_up_is_infinite_and_said_so(tmp_path):
     assert "∞" in text and "Not every rollout is stable for 12 steps: blown 0 %." in text
     again = Examined.load(found.save(tmp_path / "marks.json"))
     assert again == found and "Infinity" not in (tmp_path / "marks.json").read_text()
-    assert all(len(figure.axes) >= 2 for figure in found.figures().values())
+    drawn = found.figures()
+    assert all(len(figure.axes) >= 2 for figure in drawn.values())
+    assert [text.get_text() for text in drawn["spectra"].axes[0].texts] == ["failed before the end: blown"]
 
 
 def test_tables_in_words():
