@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,9 @@ from dpcontrol.problem.control import control_problem
 from dpcontrol.problem.evaluating import ErrorCurves
 from dpcontrol.problem.examination import Examination
 from dpcontrol.problem.following import Compare, Follow, parts_of
+from dpcontrol.problem.given import solver_of
 from dpcontrol.problem.hybrids import MEASURED, channel_counts, missed
+from dpcontrol.problem.networks import require_correction
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.packed import sizes as sizes_of
 from dpcontrol.problem.reference import Reference
@@ -33,7 +36,7 @@ Loss = Objective | Callable[[Tree, Tree], Tensor]
 
 
 def correction_problem(
-    coarse: Simulator,
+    coarse: Simulator | Callable[..., Tree],
     *,
     reference: Reference | Tree,
     network: torch.nn.Module | Maker | None = None,
@@ -67,8 +70,8 @@ def correction_problem(
     that name it takes its value, and the network sees those that ``inputs`` names as constant channels.
 
     Args:
-        coarse: the numerical part; or a :class:`~dpcontrol.sim.hybrid.HybridSimulator` of your own, without a
-            ``network``.
+        coarse: the numerical part, a simulator or a function ``step(state, control)``; or a
+            :class:`~dpcontrol.sim.hybrid.HybridSimulator` of your own, without a ``network``.
         reference: a :class:`~dpcontrol.problem.reference.Reference`, from stored trajectories or from
             :func:`~dpcontrol.problem.reference.simulated_reference`; or its states, leaves
             ``(steps + 1, trajectories, ...)``. Where states are dicts, only the entries that it has are compared, seen
@@ -185,7 +188,7 @@ def _objective(loss: Loss | None, sizes: tuple[float, ...]) -> Objective:
 
 
 def _hybrid(
-    coarse: Simulator,
+    coarse: Simulator | Callable[..., Tree],
     network: torch.nn.Module | Maker | None,
     where: str,
     inputs: Sequence[str],
@@ -195,13 +198,18 @@ def _hybrid(
     """Coarse solver and network, put together with the sizes that the training trajectories have."""
     if isinstance(coarse, HybridSimulator) and network is None:
         return coarse
-    if not isinstance(coarse, Simulator) or not callable(network):
-        raise UsageError(
-            "correction_problem needs a Simulator to correct and a network (a module, or a function (inputs, outputs) "
-            f"-> module); found {type(coarse).__name__} and {type(network).__name__}: wrap a step function in "
-            "FunctionSimulator(step)."
-        )
     state = measured["initial_state"]
+    varying = {key: value[0] for key, value in measured.items() if key not in ("initial_state", "reference")}
+    coarse = solver_of(coarse, varying)
+    if not callable(network):
+        raise UsageError(
+            "correction_problem needs a network, a module or a function (inputs, outputs) -> module; found "
+            f"{type(network).__name__}."
+        )
+    if isinstance(inputs, str):
+        raise UsageError(
+            f"inputs are names of the reference's parameters, such as ({inputs!r},); found {inputs!r}."
+        )
     unknown = sorted(set(inputs) - (set(measured) - {"initial_state", "reference"}))
     if unknown:
         raise UsageError(
@@ -213,16 +221,28 @@ def _hybrid(
     seen = {key: _centred(measured[key]) for key in inputs}
     layout = Channels(axes, parts, sizes_of(state), (), seen)
     layout = replace(layout, corrections=missed(coarse, layout, measured, where))
+    like = tree.leaves(state)[0]
     if isinstance(network, torch.nn.Module):
-        return HybridSimulator(coarse, network, where, layout)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        made = network(*channel_counts(layout, state))
-    if not isinstance(made, torch.nn.Module):
-        raise UsageError(
-            f"network made a {type(made).__name__}; a function (inputs, outputs) must return an nn.Module."
-        )
-    return HybridSimulator(coarse, made, where, layout, network)
+        # a copy in the precision of the states, buffers and frozen weights included
+        hybrid = HybridSimulator(coarse, copy.deepcopy(network).to(like), where, layout)
+    else:
+        counts = channel_counts(layout, state)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                made = network(*counts)
+            except Exception as error:
+                raise UsageError(
+                    f"network, called with (inputs, outputs) = {counts}, raised {type(error).__name__}: "
+                    f"{str(error).rstrip('.')}."
+                ) from error
+        if not isinstance(made, torch.nn.Module):
+            raise UsageError(
+                f"network made a {type(made).__name__}; a function (inputs, outputs) must return an nn.Module."
+            )
+        hybrid = HybridSimulator(coarse, made.to(like), where, layout, network)
+    require_correction(hybrid, measured)
+    return hybrid
 
 
 def _centred(values: Tensor) -> tuple[float, float]:

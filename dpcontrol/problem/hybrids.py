@@ -67,12 +67,25 @@ def corrected(problem: Problem, z: Mapping[str, Tree]) -> HybridSimulator:
     """The answer of a correction problem as a simulator of its own, with the weights ``z["parameters"]["correction"]``.
 
     It can be rolled out, controlled and inferred with like any other.
+
+    Raises:
+        UsageError: for weights of another network, or something that is no answer of a correction problem.
     """
     hybrid = hybrid_of(problem)
     network = copy.deepcopy(hybrid.network)
+    own = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    given = z.get("parameters") if isinstance(z, Mapping) else None
+    found = given.get("correction") if isinstance(given, Mapping) else None
+    if not isinstance(found, Mapping) or {k: v.shape for k, v in found.items()} != {
+        k: v.shape for k, v in own.items()
+    }:
+        raise UsageError(
+            f"corrected(problem, z) needs an answer of {problem.name}, whose z['parameters']['correction'] has the "
+            f"weights {', '.join(own)}; found {type(z).__name__}: give solution.value."
+        )
     with torch.no_grad():
-        for key, weight in network.named_parameters():
-            weight.data = z["parameters"]["correction"][key].detach().clone()
+        for key, weight in own.items():
+            weight.data = found[key].detach().clone()
     return replace(hybrid, network=network)
 
 
@@ -99,7 +112,7 @@ def fresh_weights(problem: Problem, generator: torch.Generator) -> dict[str, Tre
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         made = hybrid.maker(*channel_counts(hybrid.layout, problem.scenarios.data["initial_state"]))
-    drawn = {key: weight.detach().to(start[key]) for key, weight in made.named_parameters()}
+    drawn = {key: weight.detach().to(start[key]) for key, weight in made.named_parameters() if key in start}
     return {"parameters": {"correction": drawn}}
 
 

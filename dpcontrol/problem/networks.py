@@ -1,17 +1,21 @@
-"""What is asked of somebody's own network before it is trained or judged as a controller."""
+"""What is asked of somebody's own network before it is trained: as a controller, or as a correction."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dpcontrol import tree
+from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.slots import BoundedNetwork, MemoryNetwork, Policy, played
 from dpcontrol.problem.unknown import Inputs
 from dpcontrol.results import UsageError
+from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.tree import Tree
 
 CALLED = (
@@ -33,27 +37,91 @@ def require_controller(problem: Problem, who: str) -> None:
     if not any(True for _ in slot.network.parameters()):
         raise UsageError(f"the network of {who} has no weights to train: give it some, or try it as a law.")
     network = copy.deepcopy(slot.network)  # asking must not change it
-    before = {name: value.clone() for name, value in network.named_buffers()}
     weights = tree.map(lambda leaf: leaf.requires_grad_(), slot.guess(problem.pose()))
-    first, second = (_answered(problem, network, weights, who) for _ in range(2))
-    _require_shape(problem, first, who)
+    _ask_twice(
+        f"the network of {who}",
+        network,
+        lambda: _answered(problem, network, weights, who),
+        lambda found: _require_shape(problem, found, who),
+    )
+
+
+def require_correction(hybrid: HybridSimulator, measured: Mapping[str, Tree]) -> None:
+    """Ask the network of a correction twice about measured states, and whether it plays a role in the step.
+
+    Raises:
+        UsageError: as :func:`require_controller`, or if the step does not depend on what the network says.
+    """
+    who, layout = "the network of the correction", hybrid.layout
+    assert layout is not None
+    network = copy.deepcopy(hybrid.network)
+    weights = {name: value.detach().requires_grad_() for name, value in hybrid.added["correction"].items()}
+    if not weights:
+        raise UsageError(f"{who} has no weights to train: give it some that require a gradient.")
+    state = measured["initial_state"]
+    seen = layout.pack(state, {name: measured[name] for name in layout.inputs})
+    wanted = (len(seen), layout.counts(state)[1], *seen.shape[2:])
+
+    def answered() -> Tensor:
+        try:
+            with torch.enable_grad():
+                found: Tensor = torch.func.functional_call(network, weights, (seen,))
+        except Exception as error:
+            raise UsageError(
+                f"{who}, asked about channels of shape {tuple(seen.shape)}, raised {_said(error)}."
+            ) from error
+        return found
+
+    def require_shape(found: Any) -> None:
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+            raise UsageError(
+                f"{who} gets channels of shape {tuple(seen.shape)} and must return {wanted}; found "
+                f"{tree.describe(found)}."
+            )
+
+    _ask_twice(who, network, answered, require_shape)
+    own = {name: value for name, value in measured.items() if name in hybrid.coarse.parameters}
+    with torch.enable_grad():
+        after = rollout(
+            hybrid, state, length=1, parameters={**own, "correction": weights}, scenario=measured
+        ).states
+    if not any(leaf.requires_grad for leaf in tree.leaves(after)):
+        raise UsageError(
+            f"what {who} says plays no role in a step: with where={hybrid.where!r} the step has to use it; one that "
+            "ignores its control needs where='after', 'before' or 'source'."
+        )
+
+
+def _ask_twice(
+    who: str, network: nn.Module, ask: Callable[[], Tensor], require_shape: Callable[[Any], None]
+) -> None:
+    """What is said must have the right shape, depend on the weights, be the same again, and change nothing."""
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    first, second = ask(), ask()
+    require_shape(first)
     if not first.requires_grad:
         raise UsageError(
-            f"what the network of {who} says does not depend on its weights: remove what cuts the graph, such as "
-            ".detach() or no_grad()."
+            f"what {who} says does not depend on its weights: remove what cuts the graph, such as .detach() or "
+            "no_grad()."
         )
     if not torch.equal(first.nan_to_num(), second.nan_to_num()):
         raise UsageError(
-            f"the network of {who} says two different things about the same state (dropout?): a controller is "
-            "deterministic; call network.eval() or leave it out."
+            f"{who} says two different things about the same state (dropout?): it has to be deterministic; call "
+            "network.eval() or leave it out."
         )
     after = dict(network.named_buffers())
     changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
     if changed:
         raise UsageError(
-            f"the network of {who} changes its own {', '.join(changed)} when it is asked (batch normalisation?), so "
-            "that one scenario depends on the others: call network.eval(), or take LayerNorm or GroupNorm."
+            f"{who} changes its own {', '.join(changed)} when it is asked (batch normalisation?), so that one scenario "
+            "depends on the others: call network.eval(), or take LayerNorm or GroupNorm."
         )
+
+
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else ''}"
 
 
 def _answered(problem: Problem, network: nn.Module, weights: Tree, who: str) -> Tensor:
@@ -67,12 +135,9 @@ def _answered(problem: Problem, network: nn.Module, weights: Tree, who: str) -> 
     except UsageError:
         raise
     except Exception as error:
-        words = (
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.') if str(error) else ''}"
-        )
         hint = "" if isinstance(network, (MemoryNetwork, BoundedNetwork)) else f"; {CALLED}"
         raise UsageError(
-            f"the network of {who}, asked for a control at the start, raised {words}{hint}."
+            f"the network of {who}, asked for a control at the start, raised {_said(error)}{hint}."
         ) from error
     return found
 

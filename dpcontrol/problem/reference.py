@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import parameter_values, stepper
+from dpcontrol.problem.given import checked_state, solver_of
 from dpcontrol.problem.resolution import Resolution, require_whole
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator
-from dpcontrol.store import cached_rows
+from dpcontrol.store import cached_rows, identity
 from dpcontrol.tree import Tree
 
 PARTS = ("train", "validation", "test")
@@ -59,6 +60,8 @@ class Reference:
                 "reference trajectories are tensors (steps + 1, trajectories, ...) with the same two leading axes, of "
                 f"two or more; found {tree.describe(self.states)}."
             )
+        if self.solver is None:  # what was simulated has been looked at
+            _require_finite(self.states)
         object.__setattr__(self, "parameters", _checked_parameters(self.parameters, self.count))
         object.__setattr__(self, "split", _checked_split(self.split, self.count))
         if self.origin is not None and {len(leaf) for leaf in tree.leaves(self.origin)} != {self.count}:
@@ -102,7 +105,7 @@ class Reference:
 
 
 def simulated_reference(
-    fine: Simulator,
+    fine: Simulator | Callable[..., Tree],
     *,
     initial_state: Tree,
     steps: int,
@@ -118,12 +121,13 @@ def simulated_reference(
 
     Beside them the fine states are kept at which they begin (:attr:`Reference.origin`).
 
-    They are stored under what made them: sizes, initial states, parameters, and what the fine simulator and the map
-    make of two of them in one step (so that another version of a scheme makes its own). A batch of trajectories
+    They are stored under what made them: sizes, initial states, parameters, the fine simulator and the map with all
+    that they hold (:func:`~dpcontrol.store.identity.identity`), and what these make of two of them in one step (so
+    that another version of a scheme makes its own). A batch of trajectories
     is simulated at a time, and its states are written to files that are mapped into memory later.
 
     Args:
-        fine: the simulator whose states are taken for the truth.
+        fine: the simulator (or a function ``step(state, control)``) whose states are taken for the truth.
         initial_state: its initial states, leaves ``(trajectories, ...)``.
         steps: steps of the coarse solver.
         every: steps of the fine simulator in each of them.
@@ -142,15 +146,18 @@ def simulated_reference(
         require_whole(f"{word} of a reference", value)
     if not isinstance(spin_up, int) or isinstance(spin_up, bool) or spin_up < 0:
         raise UsageError(f"spin_up of a reference must be a whole number, at least 0; found {spin_up!r}.")
-    solver = Resolution(fine, every, _same, downsample or _same)
+    initial_state = checked_state(initial_state)
     count = len(tree.leaves(initial_state)[0])
     own = _checked_parameters(parameters or {}, count)
+    fine = solver_of(fine, {name: value[0] for name, value in own.items()})
+    solver = Resolution(fine, every, _same, downsample or _same)
     making = _Making(solver.steps, solver.downsample, initial_state, own)
     key = {
         "name": name,
         "kept": ["states", "origin"],
         "numbers": [steps, every, spin_up, count, fine.dt],
         "made": making.fingerprint(),
+        "by": identity([fine, downsample]),
     }
 
     def parts() -> Iterator[Tree]:
@@ -192,7 +199,7 @@ class _Making:
                 if k == spin_up:
                     origin = tree.map(lambda leaf: leaf.detach().cpu().clone(), state)
                 if k >= spin_up:
-                    kept.append(self.downsample(state))
+                    kept.append(self._coarse(state))
                 if k < spin_up + steps:
                     state = step(state, (None, None), coefficients, k)
                     tell(len(rows))
@@ -204,6 +211,19 @@ class _Making:
                 f"trajectory {bad} of the fine simulator becomes infinite; shorten its dt or start elsewhere."
             )
         return found, origin
+
+    def _coarse(self, state: Tree) -> Tree:
+        found = self.downsample(state)
+        count = len(tree.leaves(state)[0])
+        leaves = tree.leaves(found)
+        if not leaves or any(
+            not isinstance(leaf, Tensor) or leaf.ndim < 1 or len(leaf) != count for leaf in leaves
+        ):
+            raise UsageError(
+                f"downsample must map {tree.describe(state)} to coarse states with the same leading axis of {count}; "
+                f"found {tree.describe(found)}."
+            )
+        return found
 
     def fingerprint(self) -> list[float]:
         """Some numbers that depend on everything but the lengths."""
@@ -222,6 +242,17 @@ def _digits(number: float) -> float:
 
 def _same(state: Tree) -> Tree:
     return state
+
+
+def _require_finite(states: Tree) -> None:
+    for leaf in tree.leaves(states):
+        for index, path in enumerate(leaf.unbind(1)):
+            finite = torch.isfinite(path).reshape(len(path), -1).all(1)
+            if not bool(finite.all()):
+                first = int(torch.nonzero(~finite)[0])
+                raise UsageError(
+                    f"trajectory {index} of a reference is not finite at step {first}: leave it out, or end before."
+                )
 
 
 def _checked_parameters(parameters: Mapping[str, Any], count: int) -> dict[str, Tensor]:

@@ -32,9 +32,9 @@ class HybridSimulator(Wrapper):
     ``"source"``    ``S(x_k, u_k) + dt N(x_k)``
     ==============  ==========================================
 
-    Its weights are the parameter ``correction``, a dict of tensors, so that they can be sought
-    (``Parameters("correction")``) like any other parameter; with weights of which the last layer is zero it is ``S`` to
-    the bit. States, parameters, stability limits and what a control may be are those of ``coarse``.
+    Its weights (those that require a gradient) are the parameter ``correction``, a dict of tensors, so that they can be
+    sought (``Parameters("correction")``) like any other parameter; with weights of which the last layer is zero it is
+    ``S`` to the bit. States, parameters, stability limits and what a control may be are those of ``coarse``.
 
     Args:
         coarse: the numerical part.
@@ -74,7 +74,9 @@ class HybridSimulator(Wrapper):
 
     @property
     def added(self) -> Mapping[str, Any]:
-        weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
+        weights = {
+            name: weight.detach() for name, weight in self.network.named_parameters() if weight.requires_grad
+        }
         return {"correction": weights}
 
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:

@@ -8,6 +8,7 @@ from dpcontrol.caching import cache_folder
 from dpcontrol.store.arrays import cached_rows
 from dpcontrol.store.cache import cached
 from dpcontrol.store.files import read_json, write_json
+from dpcontrol.store.identity import identity
 from dpcontrol.store.journal import Journal, Record, checksum
 from dpcontrol.store.trees import load, save
 
@@ -18,6 +19,7 @@ __all__ = [
     "cached",
     "cached_rows",
     "checksum",
+    "identity",
     "load",
     "read_json",
     "save",

@@ -274,7 +274,7 @@ def test_the_figure_of_long_rollouts():
 
 def test_what_does_not_fit_is_refused_in_a_sentence():
     states, _ = trajectories()
-    with pytest.raises(UsageError, match="needs a Simulator to correct and a network"):
+    with pytest.raises(UsageError, match="needs a network, a module or a function"):
         posed(network=None)
     with pytest.raises(UsageError, match="shall see height, which is no parameter of the reference"):
         posed(inputs=("height",))
@@ -308,3 +308,70 @@ def test_windows_go_to_the_device_and_trajectories_stay(device):
     assert drawn.data["reference"].device.type == device.type
     solution = dp.solve(problem, "noisy", iterations=3, batch=4)
     assert bool(evaluate(problem, solution.value, steps=14).stable[0].all())
+
+
+class Frozen(torch.nn.Module):
+    """A kernel of three cells, of which the first layer is not trained; its buffer is in single precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular").requires_grad_(False)
+        self.last = torch.nn.Conv1d(2, 1, 1)
+        self.register_buffer("size", torch.tensor(0.01))
+
+    def forward(self, x):
+        return self.size * self.last(self.first(x))
+
+
+def test_frozen_weights_stay_and_buffers_follow_the_precision():
+    network = Frozen()
+    problem = posed(network=network)
+    assert set(problem.start()["parameters"]["correction"]) == {"last.weight", "last.bias"}
+    solution = dp.solve(problem, "supervised", iterations=3, batch=4)
+    answer = corrected(problem, solution.value)
+    assert torch.equal(answer.network.first.weight.float(), network.first.weight)
+    assert not torch.equal(answer.network.last.weight.float(), network.last.weight)
+    assert network.size.dtype == torch.float32  # the user's own module is not touched
+
+
+def made_of(*layers):
+    return lambda inputs, outputs: torch.nn.Sequential(torch.nn.Conv1d(inputs, outputs, 1), *layers)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"network": torch.nn.Identity()}, "has no weights to train"),
+        ({"network": lambda: None}, "network, called with .* raised TypeError"),
+        (
+            {"network": lambda i, o: torch.nn.Conv1d(i + 1, o, 1)},
+            "asked about channels of shape .* raised Runtime",
+        ),
+        ({"network": lambda i, o: torch.nn.Conv1d(i, o + 1, 1)}, "must return"),
+        ({"network": made_of(torch.nn.Dropout(0.5))}, "two different things"),
+        ({"network": made_of(torch.nn.BatchNorm1d(1))}, "running_mean"),
+        ({"inputs": "nu"}, "inputs are names"),
+    ],
+)
+def test_networks_are_asked_at_the_door(fields, words):
+    with pytest.raises(UsageError, match=words):
+        posed(**fields)
+
+
+def test_a_network_that_plays_no_role_is_refused():
+    with pytest.raises(UsageError, match="plays no role in a step: with where='force'"):
+        correction_problem(
+            lambda state, control: 0.9 * state, reference=reference(), network=made_of(), where="force"
+        )
+
+
+def test_windows_must_fit_before_anything_is_trained():
+    with pytest.raises(UsageError, match=r"Unrolled\(unroll=50\) is longer than the 12 steps"):
+        dp.solve(posed(), "unrolled", unroll=50)
+
+
+def test_only_answers_become_simulators():
+    problem = posed()
+    for wrong in (3, {"weights": 1}, {"parameters": {"correction": {}}}):
+        with pytest.raises(UsageError, match="needs an answer of"):
+            corrected(problem, wrong)

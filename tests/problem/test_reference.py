@@ -41,6 +41,19 @@ def made(**fields):
     return simulated_reference(FINE, **{**given, **fields})
 
 
+class Spy:
+    """Counts, and does not look another one for it: a cache goes by what a function closes over."""
+
+    def __init__(self):
+        self._seen = []
+
+    def append(self, value):
+        self._seen.append(value)
+
+    def __len__(self):
+        return len(self._seen)
+
+
 def test_a_simulated_reference_is_what_a_rollout_gives():
     viscosity = torch.linspace(0.01, 0.02, 5, dtype=F64)
     found = made(parameters={"viscosity": viscosity, "label": torch.arange(5.0)})
@@ -52,7 +65,7 @@ def test_a_simulated_reference_is_what_a_rollout_gives():
 
 
 def test_it_is_made_once_for_each_thing_that_makes_it(monkeypatch):
-    steps = []
+    steps = Spy()
 
     def step(state, control):
         steps.append(len(state))
@@ -71,6 +84,39 @@ def test_it_is_made_once_for_each_thing_that_makes_it(monkeypatch):
     before = len(steps)
     simulated_reference(FunctionSimulator(lambda x, u: 0.5 * step(x, u)), **options)
     assert len(steps) > before + 3
+
+
+def test_what_made_it_counts_to_the_last_digit_and_behind_the_first_step():
+    # a viscosity that is a hundred-thousandth larger, and a law that changes long after the first step
+    def late(rate):
+        return lambda state, control, *, t: state * (0.99 if t < 1.5 else rate)
+
+    for one, other in (
+        (FiniteVolumeBurgers(0.0025, 0.01), FiniteVolumeBurgers(0.0025, 0.01 * (1 + 1e-5))),
+        (FunctionSimulator(late(0.5)), FunctionSimulator(late(0.9))),
+    ):
+        options = {"initial_state": starts(), "steps": 3}
+        first, second = (simulated_reference(fine, **options).states for fine in (one, other))
+        assert not torch.equal(first, second)
+        assert torch.equal(simulated_reference(one, **options).states, first)
+
+
+def test_plain_functions_and_arrays_will_do():
+    def step(state, control, *, parameters):
+        return parameters["rate"][:, None] * state
+
+    rates = torch.linspace(0.5, 0.9, 5, dtype=F64)
+    found = simulated_reference(step, initial_state=starts().numpy(), steps=3, parameters={"rate": rates})
+    torch.testing.assert_close(found.states[2], rates[:, None] ** 2 * starts())
+
+
+def test_what_is_not_finite_is_named():
+    states = torch.ones(5, 4, 3)
+    states[2, 1, 0] = torch.nan
+    with pytest.raises(UsageError, match="trajectory 1 of a reference is not finite at step 2"):
+        Reference(states)
+    with pytest.raises(UsageError, match="downsample must map"):
+        simulated_reference(FINE, initial_state=starts(), steps=2, downsample=lambda state: state.mean())
 
 
 def test_trees_are_stored_leaf_by_leaf_and_mapped(tmp_path):

@@ -97,6 +97,20 @@ class Corrector(Strategy):
         """The drawn windows as the training has them; unchanged by default."""
         return windows
 
+    def look_at(self, problem: Problem) -> None:
+        """Windows must fit into the trajectories."""
+        super().look_at(problem)
+        if View.REFERENCE not in problem.offers:
+            return
+        cut = training_windows(problem)
+        lengths = {"unroll": self.steps(problem, 1.0), "rollout": self.rollout or 1}
+        for name, length in lengths.items():
+            if length > cut.reference.steps:
+                raise UsageError(
+                    f"{type(self).__name__}({name}={length}) is longer than the {cut.reference.steps} steps of the "
+                    "reference: take fewer, or simulate longer trajectories."
+                )
+
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
         problem = meter.problem
         cut = training_windows(problem)
