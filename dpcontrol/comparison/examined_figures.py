@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, REFERENCE, Examinee, Marks, Rolled, worth_it
+from dpcontrol.comparison.marks import ANSWER, COARSE, FINER, Examinee, Marks, Rolled, worth_it
 from dpcontrol.plot import rollouts, style
 
 NAMES = ERRORS, SPECTRA, COSTS = "error of long rollouts", "spectra", "what an error costs"
@@ -70,6 +70,5 @@ def _costs(marks: Marks) -> dict[str, rollouts.Costs]:
                 answers[each.label] = (seconds, marks.errors(each.label, group, steps))
         words = f"{group}, {steps} steps"
         points = marks.solver_points(group, steps, batch)
-        own = [marks.seconds(each.label, batch) for each in marks.of(REFERENCE)]
-        found[words] = rollouts.Costs(points, worth_it(points), answers, own[0] if own else None)
+        found[words] = rollouts.Costs(points, worth_it(points), answers, marks.reference_seconds(batch))
     return found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpcontrol.comparison.examined_said import sentences
 from dpcontrol.comparison.marks import (
     ANSWER,
     COARSE,
@@ -13,16 +14,13 @@ from dpcontrol.comparison.marks import (
     REFERENCE,
     SEEN,
     Bound,
-    Examinee,
     Marks,
+    ranked,
     typical,
-    worth_it,
 )
 from dpcontrol.comparison.pricing import seconds_words
 from dpcontrol.comparison.summary import aligned
-from dpcontrol.comparison.words import counted, listed, number
-
-CLEAR = 1.05  # errors that differ by less are called equal
+from dpcontrol.comparison.words import counted, error_words, listed, number, ratio_words
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,6 @@ def tables(marks: Marks) -> list[Table]:
     return [*found, _costs(marks)] if marks.timing is not None else found
 
 
-def ranked(marks: Marks) -> list[Examinee]:
-    """The coarse solver, answers by their error (the best first), finer solvers."""
-    answers = marks.of(ANSWER)
-    if SEEN in marks.groups:
-        steps = marks.judged_in(SEEN)
-        answers = sorted(answers, key=lambda each: marks.error(each.label, SEEN, steps))
-    return [*marks.of(COARSE), *answers, *marks.of(FINER)]
-
-
 def _errors(marks: Marks, group: str) -> Table:
     lengths, known = marks.lengths_of(group), marks.groups[group]
     rows, kinds = [], []
@@ -93,18 +82,12 @@ def _error(errors: Sequence[float]) -> Cell:
     """The error of a typical seed, from the best to the worst."""
     value = typical(errors)
     if len(errors) < 2:
-        return Cell(_size(value))
+        return Cell(error_words(value))
     low, high = min(errors), max(errors)
     if math.isinf(low):
-        return Cell(_size(value))
-    short = f"±{50 * (high - low) / value:.0f} %" if math.isfinite(high) else f"(from {_size(low, 2)})"
-    return Cell(_size(value), f"{_size(low)} – {_size(high)}", short)
-
-
-def _size(error: float, digits: int = 3) -> str:
-    if math.isinf(error):
-        return "∞"
-    return "0" if error == 0 else number(error, digits)
+        return Cell(error_words(value))
+    short = f"±{50 * (high - low) / value:.0f} %" if math.isfinite(high) else f"(from {error_words(low, 2)})"
+    return Cell(error_words(value), f"{error_words(low)} – {error_words(high)}", short)
 
 
 def _costs(marks: Marks) -> Table:
@@ -120,8 +103,8 @@ def _costs(marks: Marks) -> Table:
         rows.append(
             (
                 Cell(each.label),
-                Cell("0, by definition" if each.kind == REFERENCE else _size(error)),
-                Cell("–" if each.kind == REFERENCE else _size(error / coarse)),
+                Cell("0, by definition" if each.kind == REFERENCE else error_words(error)),
+                Cell("–" if each.kind == REFERENCE else ratio_words(error, coarse, 3)),
                 *(Cell(_seconds(marks.seconds(each.label, batch))) for batch in batches),
                 *(
                     Cell(_bound(marks.speed_up(each.label, SEEN, steps, batch)) if answer else "–")
@@ -160,7 +143,11 @@ def _bound(found: Bound | None) -> str:
     if found is None:
         return "–"
     words = {"=": "", ">": "more than ", "<": "less than "}[found.relation]
-    return f"{words}{number(found.value, 2)}"
+    value = number(found.value, 2)
+    if found.most is not None:
+        most = number(found.most, 2)
+        return value if most == value else f"{value} to {most}"
+    return f"{words}{value}"
 
 
 # -- what the numbers are ----------------------------------------------------------------------------------------------
@@ -192,80 +179,12 @@ def notes(marks: Marks) -> list[str]:
         found.append(
             "Speed-up: the cost of the solvers without a network at the same error, interpolated between those that "
             "are better than all cheaper ones (logarithm over logarithm), over the answer's. Beyond those that were "
-            "run nothing is extrapolated: more than, less than. Where what made the reference costs less: less than."
+            "run nothing is extrapolated: more than, less than. What made the reference has no error, so the speed-up "
+            "is never more than its cost over the answer's."
             if marks.of(FINER)
             else "No finer solvers were given to be measured by (examination=Examination(resolutions=...))."
         )
     return found
-
-
-def sentences(marks: Marks) -> list[str]:
-    """What an examination says in words; nothing if nobody was examined."""
-    if not marks.of(ANSWER) or SEEN not in marks.groups or not marks.of(COARSE):
-        return [marks.failure] if marks.failure else []
-    found = [_group(marks, group) for group in marks.groups]
-    unstable = [
-        f"{each.label} {100 * share:.0f} %"
-        for each in ranked(marks)
-        if (share := marks.share_stable(each.label, SEEN)) is not None and share < 1
-    ]
-    if unstable:
-        found.append(f"Not every rollout is stable for {marks.stable:,} steps: {listed(unstable)}.")
-    found += _paying(marks)
-    return [*found, marks.failure] if marks.failure else found
-
-
-def _group(marks: Marks, group: str) -> str:
-    """Who is ahead in a group over the shortest and the longest rollouts, and of whom."""
-    coarse = marks.of(COARSE)[0].label
-    lengths = marks.lengths_of(group)
-    parts = []
-    for steps in dict.fromkeys((lengths[0], lengths[-1])):
-        order = sorted(marks.of(ANSWER), key=lambda each: marks.error(each.label, group, steps))
-        best, base = marks.error(order[0].label, group, steps), marks.error(coarse, group, steps)
-        said = f"over {counted(steps, 'step')} {order[0].label} {_size(best)} "
-        said += f"({_size(best / base, 2)} of the coarse solver's"
-        if len(order) > 1:
-            second = marks.error(order[1].label, group, steps)
-            ahead = "as good" if second < CLEAR * best else f"{_size(second / best, 2)} times that"
-            said += f"; {order[1].label} {ahead}"
-        parts.append(f"{said})")
-    name = "Test trajectories" if group == SEEN else f"{group[:1].upper()}{group[1:]}"
-    return f"{name}: {', '.join(parts)}."
-
-
-def _paying(marks: Marks) -> list[str]:
-    if marks.timing is None:
-        return []
-    steps, batch = marks.judged_in(SEEN), marks.timing.batches[-1]
-    best = min(marks.of(ANSWER), key=lambda each: marks.error(each.label, SEEN, steps)).label
-    own, coarse = marks.seconds(best, batch), marks.seconds(marks.of(COARSE)[0].label, batch)
-    found = marks.speed_up(best, SEEN, steps, batch)
-    if own is None or coarse is None:
-        return []
-    said = f"A step of {best} takes {number(own / coarse, 2)} times as long as the coarse solver's"
-    if found is None:
-        return [f"{said}."]
-    points = worth_it(marks.solver_points(SEEN, steps, batch))
-    if found.relation == ">" and found.value < 1:
-        label, _, error = points[-1]
-        times = _size(error / marks.error(best, SEEN, steps), 2)
-        return [
-            f"{said}. Whether that pays is open: no solver that was run has so small an error over {steps} steps; "
-            f"{label} has {times} times that, at {number(found.value, 2)} of its cost."
-        ]
-    words = {"=": "", ">": "more than ", "<": "less than "}[found.relation]
-    most = [marks.seconds(each.label, batch) for each in marks.of(REFERENCE)]
-    at_most = (
-        f", and the reference's own {number(most[0] / own, 2)} times"
-        if found.relation == ">" and most and most[0] is not None
-        else ""
-    )
-    return [
-        f"{said}; for its error over {steps} steps solvers without a network take {words}{number(found.value, 2)} "
-        f"times as long as it{at_most} ({batch} at a time)"
-        f"{': it does not pay' if found.relation != '>' and found.value < 1 else ''}."
-    ]
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpcontrol.comparison import endings, examined_words, families, posteriors, pricing, ranking
+from dpcontrol.comparison import endings, examined_said, families, posteriors, pricing, ranking
 from dpcontrol.comparison.ranking import Gap, Standing, gap, more_loss, standing, unfinished
 from dpcontrol.comparison.records import Results
 from dpcontrol.comparison.stats import NOTHING, OVER_BOTH, OVER_SCENARIOS, OVER_SEEDS
@@ -54,7 +54,9 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         told = [*posteriors.sentences(drawn, results), *posteriors.silent(results)]
         return Finding(posteriors.headline(drawn), (*told, *trouble))
     apart = pricing.tuned_apart(results)
+    marks, first = results.marks, [summary.label for summary in found.first]
     sentences = [
+        *(examined_said.unstable(marks, first) if marks is not None else []),
         *([apart] if apart else []),
         _first(results, found),
         *families.sentences(results, summaries),
@@ -62,9 +64,10 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *_behind(found, summaries),
         *_bar(found, summaries),
         *pricing.told(results, summaries),
-        *(examined_words.sentences(results.marks) if results.marks is not None else []),
+        *(examined_said.sentences(marks) if marks is not None else []),
     ]
     headline = _headline(found, summaries)
+    headline += examined_said.reservation(marks, first) if marks is not None else ""
     return Finding(f"{headline}, with unequal tuning" if apart else headline, (*sentences, *trouble))
 
 

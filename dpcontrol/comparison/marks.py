@@ -80,10 +80,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Bound:
-    """A number that is known (``"="``), or only to be larger (``">"``) or smaller (``"<"``)."""
+    """A number that is known (``"="``), or only to be larger (``">"``) or smaller (``"<"``); ``most`` is what one that
+    is larger than ``value`` can be, where that is known."""
 
     value: float
     relation: str = "="
+    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -169,17 +171,23 @@ class Marks:
     def speed_up(self, label: str, group: str, steps: int, batch: int) -> Bound | None:
         """How many times cheaper it is than a solver of the same error; ``None`` without a finer solver to ask.
 
-        Where what made the reference costs less than those solvers, it is at most as many times cheaper than that.
+        What made the reference has no error, so it is never more times cheaper than that: where that costs less than
+        those solvers this is the bound, where nobody was as good it is the ``most``.
         """
         seconds, error = self.seconds(label, batch), self.error(label, group, steps)
         points = worth_it(self.solver_points(group, steps, batch))
         if seconds is None or not self.of(FINER) or not points or not math.isfinite(error):
             return None
         found = equal_cost([(cost, wrong) for _, cost, wrong in points], error)
-        own = [self.seconds(each.label, batch) for each in self.of(REFERENCE)]
-        if own and own[0] is not None and own[0] < found.value:
-            found = Bound(own[0], "<")
-        return Bound(found.value / seconds, found.relation)
+        own = self.reference_seconds(batch)
+        if own is not None and own < found.value:
+            return Bound(own / seconds, "<")
+        most = own / seconds if own is not None and found.relation == ">" else None
+        return Bound(found.value / seconds, found.relation, most)
+
+    def reference_seconds(self, batch: int) -> float | None:
+        """What a coarse step of one trajectory costs what made the reference; ``None`` where nobody knows."""
+        return next((self.seconds(each.label, batch) for each in self.of(REFERENCE)), None)
 
     # -- as files ------------------------------------------------------------------------------------------------------
 
@@ -217,6 +225,15 @@ class Marks:
             timing=None if timing is None else _timing(timing),
             failure=record["failure"],
         )
+
+
+def ranked(marks: Marks) -> list[Examinee]:
+    """The coarse solver, answers by their error (the best first), finer solvers."""
+    answers = marks.of(ANSWER)
+    if SEEN in marks.groups:
+        steps = marks.judged_in(SEEN)
+        answers = sorted(answers, key=lambda each: marks.error(each.label, SEEN, steps))
+    return [*marks.of(COARSE), *answers, *marks.of(FINER)]
 
 
 def typical(errors: Sequence[float]) -> float:

@@ -77,6 +77,9 @@ def compare(
         )
     tasks = plan(problem, strategies, seeds, laws=laws)
     budgets = checked_budgets(budget)
+    if progress is not False:  # nobody should wait for the others to learn that
+        for sentence in dict.fromkeys(task.refused for task in tasks if task.refused is not None):
+            print(f"refused: {sentence}", file=sys.stderr, flush=True)
     place = None if folder is None else Path(folder)
     comparing = _Comparing(
         problem,

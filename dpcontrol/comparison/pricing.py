@@ -26,6 +26,9 @@ HEAD = (
     "tuning trials",
 )
 
+DECISION = HEAD[3]
+SPARE, EMPTY = (DECISION, "breaks even", "tuning trials"), ("–", "none", "0")
+
 
 def rows(results: Results, summaries: Sequence[Summary]) -> list[list[str]]:
     """The cells below :data:`HEAD`."""
@@ -50,9 +53,21 @@ def rows(results: Results, summaries: Sequence[Summary]) -> list[list[str]]:
     return found
 
 
+def table(results: Results, summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows; what says nothing about any correction is left out."""
+    found = rows(results, summaries)
+    kept = [
+        column
+        for column, name in enumerate(HEAD)
+        if results.marks is None or name not in SPARE or any(row[column] not in EMPTY for row in found)
+    ]
+    return [HEAD[column] for column in kept], [[row[column] for column in kept] for row in found]
+
+
 def text_table(results: Results, summaries: Sequence[Summary]) -> str:
     """The table for a terminal."""
-    return aligned(HEAD, rows(results, summaries), range(1, len(HEAD)))
+    head, found = table(results, summaries)
+    return aligned(head, found, range(1, len(head)))
 
 
 def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
@@ -68,7 +83,7 @@ def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
             "that they are judged by."
         )
     said = [WORDS[kind] for kind in WORDS if kind in kinds]
-    if said:
+    if said and DECISION in table(results, summaries)[0]:
         parts.append(f"One decision is one control for one scene afterwards: {'; '.join(said)}.")
     if costs.break_even(results, summaries):
         parts.append(

@@ -108,11 +108,11 @@ def _round(results: Results, summaries: Sequence[Summary], beside: Path | None) 
 
 def _costs(results: Results, summaries: Sequence[Summary]) -> dict[str, Any]:
     colours = figures.look(results).colours
+    head, rows = pricing.table(results, summaries)
     return {
-        "head": pricing.HEAD,
+        "head": head,
         "rows": [
-            {"cells": cells, "colour": colours[cells[0]], "law": cells[0] in results.laws}
-            for cells in pricing.rows(results, summaries)
+            {"cells": cells, "colour": colours[cells[0]], "law": cells[0] in results.laws} for cells in rows
         ],
         "notes": pricing.notes(results, summaries),
     }

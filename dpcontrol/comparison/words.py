@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dpcontrol.comparison.stats import Estimate
@@ -44,3 +45,17 @@ def listed(names: Sequence[str]) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """``1 run``, ``3 runs``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def error_words(error: float, digits: int = 3) -> str:
+    """An error; infinite where a rollout has failed."""
+    if math.isinf(error):
+        return "∞"
+    return "0" if error == 0 else number(error, digits)
+
+
+def ratio_words(error: float, base: float, digits: int = 2) -> str:
+    """One error over another; a dash where that is no number."""
+    if math.isinf(base) or base == 0:
+        return "–"
+    return error_words(error / base, digits)

@@ -187,6 +187,9 @@ def test_a_comparison_keeps_its_examination(tmp_path, monkeypatch):
     assert json.loads((folder / "examination.json").read_text())["format"] == 1
     table = comparison.table()
     assert "relative error over" in table and table.count("Test trajectories: over 2 steps") == 1
+    assert not any(
+        words in table for words in ("one decision", "One decision", "breaks even", "tuning trials")
+    )
     monkeypatch.setattr(examining, "evaluate", None)  # nothing is rolled out any more
     again = Comparison.load(folder)
     assert again.examination == comparison.examination and again.table() == table
@@ -238,6 +241,15 @@ def test_who_stops_the_runs_does_not_wait_for_an_examination(monkeypatch):
     monkeypatch.setattr(examining, "evaluate", None)
     stopped = compare(problem(), [dp.Noisy(batch=4)], seeds=1, budget=BUDGET, workers=0, progress=False)
     assert stopped.interrupted and stopped.examination is None
+
+
+def test_who_does_not_fit_is_told_before_the_others_run(monkeypatch, capsys):
+    def left(problem, tasks, *rest):
+        assert capsys.readouterr().err.startswith("refused: lbfgs cannot honour the held-out trajectories")
+        return [waiting_run(task, problem.name) for task in tasks]
+
+    monkeypatch.setattr("dpcontrol.comparison.matrix.run_all", left)
+    compare(problem(), ["noisy", "lbfgs"], seeds=1, budget=BUDGET, workers=0, progress=True)
 
 
 def test_a_failing_examination_is_a_sentence_and_no_lost_comparison():
