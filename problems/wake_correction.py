@@ -73,8 +73,9 @@ Single steps are learned best by ``supervised``, over 100 it is as good, over 20
 500 a slightly wrong frequency of shedding has become a shift of phase: with windows of 16 steps half of the error of
 ``supervised`` is left; with windows of 8 the third seed drifts. Beyond the training's Re seeds scatter as much as
 methods differ. The Strouhal numbers of ``unrolled`` (seed 0) are those of the reference to 0.6 %, 0.229 to 0.262; the
-coarse solver has 0.186 to 0.188 at any Re. A corrected step takes 1.0 ms, less than the 1.6 ms of central differences
-with half of the cell, which have four times its error over 100 steps; the reference takes 19 ms.
+coarse solver has 0.186 to 0.188 at any Re. A corrected step takes 0.98 ms (the coarse solver's 0.20), less than the
+1.59 ms of central differences with half of the cell, which have four times its error over 100 steps; the reference's
+own takes 18.5 ms.
 """
 
 from __future__ import annotations
