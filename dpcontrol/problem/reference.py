@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -29,7 +30,7 @@ class Reference:
     """Trajectories in the layout of the states of a coarse solver, and which of them are for what.
 
     Args:
-        states: leaves ``(steps + 1, trajectories, ...)``, tensors in memory or mapped files.
+        states: leaves ``(steps + 1, trajectories, ...)``, tensors or arrays, in memory or mapped files.
         parameters: what differs between the trajectories besides: name -> ``(trajectories,)``.
         split: ``{"train": indices, "validation": indices, "test": indices}`` of trajectories, none of them in two
             parts; by default shares of 70, 15 and 15 % of a shuffled order that is the same for the same number of
@@ -50,6 +51,8 @@ class Reference:
     solver: Resolution | None = None
 
     def __post_init__(self) -> None:
+        if any(isinstance(leaf, np.ndarray) for leaf in tree.leaves(self.states)):
+            object.__setattr__(self, "states", tree.map(torch.as_tensor, self.states))
         sizes = {
             tuple(leaf.shape[:2])
             for leaf in tree.leaves(self.states)

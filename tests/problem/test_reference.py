@@ -108,6 +108,8 @@ def test_plain_functions_and_arrays_will_do():
     rates = torch.linspace(0.5, 0.9, 5, dtype=F64)
     found = simulated_reference(step, initial_state=starts().numpy(), steps=3, parameters={"rate": rates})
     torch.testing.assert_close(found.states[2], rates[:, None] ** 2 * starts())
+    stored = Reference({"u": found.states.numpy()})
+    assert torch.equal(stored.states["u"], found.states)
 
 
 def test_what_is_not_finite_is_named():
