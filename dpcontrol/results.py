@@ -16,6 +16,12 @@ class SimulationFailed(UsageError):
     """Somebody else's simulator crashed, hung or answered nonsense: at the door an exception, in a search a status."""
 
 
+def first_line(error: BaseException) -> str:
+    """Kind and first line of an error in somebody's code, without a full stop: part of a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160].rstrip('.')}" if lines else type(error).__name__
+
+
 GOOD = ("converged", "target reached")
 ENDED = ("budget spent", "iterations spent", "interrupted", "stopped", "scored")
 FAILED = ("diverged", "stalled", "failed")

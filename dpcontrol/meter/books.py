@@ -25,12 +25,7 @@ class Books:
 
     Args:
         start: where the search begins, ``(instances, dimension)``.
-        budget: what it may cost.
-        callback: called with a :class:`Progress` after each evaluation; a true answer stops the run.
-        log: where answers are journalled, or ``None``.
-        answers: answers of an interrupted run, to be given again instead of computed.
-        kept: state that the strategy of an interrupted run had kept.
-        keep_state: where :meth:`keep` stores, called with a function that makes the state.
+        others: see :class:`~dpcontrol.meter.meter.Meter`.
     """
 
     def __init__(

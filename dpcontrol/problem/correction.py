@@ -19,7 +19,7 @@ from dpcontrol.problem.examination import Examination
 from dpcontrol.problem.following import Compare, Follow, parts_of
 from dpcontrol.problem.given import solver_of
 from dpcontrol.problem.hybrids import MEASURED, channel_counts, missed
-from dpcontrol.problem.networks import require_correction
+from dpcontrol.problem.networks import made_by, require_correction
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.packed import sizes as sizes_of
 from dpcontrol.problem.reference import Reference
@@ -226,20 +226,9 @@ def _hybrid(
         # a copy in the precision of the states, buffers and frozen weights included
         hybrid = HybridSimulator(coarse, copy.deepcopy(network).to(like), where, layout)
     else:
-        counts = channel_counts(layout, state)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            try:
-                made = network(*counts)
-            except Exception as error:
-                raise UsageError(
-                    f"network, called with (inputs, outputs) = {counts}, raised {type(error).__name__}: "
-                    f"{str(error).rstrip('.')}."
-                ) from error
-        if not isinstance(made, torch.nn.Module):
-            raise UsageError(
-                f"network made a {type(made).__name__}; a function (inputs, outputs) must return an nn.Module."
-            )
+            made = made_by("network", network, *channel_counts(layout, state))
         hybrid = HybridSimulator(coarse, made.to(like), where, layout, network)
     require_correction(hybrid, measured)
     return hybrid

@@ -6,7 +6,7 @@ import torch
 
 from dpcontrol import tree
 from dpcontrol.problem.scenarios import Scenarios, unlike
-from dpcontrol.results import UsageError
+from dpcontrol.results import UsageError, first_line
 
 
 def require_distribution(scenarios: Scenarios) -> None:
@@ -45,8 +45,6 @@ def _drawn(scenarios: Scenarios, count: int) -> Scenarios:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # sys.exit() in somebody's code must not end this program
-        lines = str(error).strip().splitlines()
-        said = f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
         raise UsageError(
-            f"the sampler of scenarios, called as sampler(generator, {count}), failed with {said}."
+            f"the sampler of scenarios, called as sampler(generator, {count}), failed with {first_line(error)}."
         ) from error

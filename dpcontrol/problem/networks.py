@@ -14,7 +14,7 @@ from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.slots import BoundedNetwork, MemoryNetwork, Policy, played
 from dpcontrol.problem.unknown import Inputs
-from dpcontrol.results import UsageError
+from dpcontrol.results import UsageError, first_line
 from dpcontrol.sim.hybrid import HybridSimulator
 from dpcontrol.tree import Tree
 
@@ -22,6 +22,25 @@ CALLED = (
     "a module of your own is called module(state, t, scenario); for one from an observation to a control give a "
     "function (inputs, outputs) -> nn.Module instead"
 )
+
+
+def made_by(who: str, maker: Callable[[int, int], nn.Module], inputs: int, outputs: int) -> nn.Module:
+    """The network that somebody's function makes for so many inputs and outputs.
+
+    Raises:
+        UsageError: if the function fails, or makes no module.
+    """
+    try:
+        made = maker(inputs, outputs)
+    except Exception as error:
+        raise UsageError(
+            f"{who}, called with (inputs, outputs) = ({inputs}, {outputs}), raised {first_line(error)}."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"{who} made a {type(made).__name__}; a function (inputs, outputs) must return an nn.Module."
+        )
+    return made
 
 
 def require_controller(problem: Problem, who: str) -> None:
@@ -68,7 +87,7 @@ def require_correction(hybrid: HybridSimulator, measured: Mapping[str, Tree]) ->
                 found: Tensor = torch.func.functional_call(network, weights, (seen,))
         except Exception as error:
             raise UsageError(
-                f"{who}, asked about channels of shape {tuple(seen.shape)}, raised {_said(error)}."
+                f"{who}, asked about channels of shape {tuple(seen.shape)}, raised {first_line(error)}."
             ) from error
         return found
 
@@ -118,12 +137,6 @@ def _ask_twice(
         )
 
 
-def _said(error: Exception) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else ''}"
-
-
 def _answered(problem: Problem, network: nn.Module, weights: Tree, who: str) -> Tensor:
     data = problem.scenarios.data
     state, t = data["initial_state"], problem.first * problem.simulator.dt
@@ -137,7 +150,7 @@ def _answered(problem: Problem, network: nn.Module, weights: Tree, who: str) -> 
     except Exception as error:
         hint = "" if isinstance(network, (MemoryNetwork, BoundedNetwork)) else f"; {CALLED}"
         raise UsageError(
-            f"the network of {who}, asked for a control at the start, raised {_said(error)}{hint}."
+            f"the network of {who}, asked for a control at the start, raised {first_line(error)}{hint}."
         ) from error
     return found
 

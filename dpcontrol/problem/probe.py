@@ -19,7 +19,7 @@ from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.rolling import open_problem
 from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.unknown import Remembering
-from dpcontrol.results import UsageError
+from dpcontrol.results import UsageError, first_line
 from dpcontrol.tree import Tree
 
 Step = Callable[[Tree, Tree], Tree]
@@ -106,8 +106,8 @@ def _policy_control(acting: Remembering, state: Tree, data: Mapping[str, Tree]) 
         return acting.act(acting.begin(state, data), state, 0.0, data)[0]
     except USERS_ERRORS as error:
         raise UsageError(
-            f"the policy's network failed with {_said(error)}; it is called as network(state, t, scenario), with a "
-            "state (scenarios, ...), a float and the dict of per-scenario data: wrap it in a module with this forward."
+            f"the policy's network failed with {first_line(error)}; it is called as network(state, t, scenario), with "
+            "a state (scenarios, ...), a float and the dict of per-scenario data: wrap it in a module with this forward."
         ) from error
 
 
@@ -140,17 +140,11 @@ def _guarded(step: Step, state: Tree, control: Tree) -> Step:
                 "make them fit" if tree.leaves(control) else "nothing that is sought acts, so control is None"
             )
             raise UsageError(
-                f"step(state, control) failed with {_said(error)} - state is {tree.describe(state)}, control is "
+                f"step(state, control) failed with {first_line(error)} - state is {tree.describe(state)}, control is "
                 f"{tree.describe(control)}; {hint}."
             ) from error
 
     return run
-
-
-def _said(error: BaseException) -> str:
-    """Kind and first line of an error in somebody's code."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _same_shape(after: Tree, state: Tree) -> None:
@@ -281,7 +275,7 @@ def _costs_fit(problem: Problem, course: Course, position: Position, control: Tr
     except UsageError:
         raise
     except USERS_ERRORS as error:
-        raise UsageError(f"the objective failed at the first state with {_said(error)}.") from error
+        raise UsageError(f"the objective failed at the first state with {first_line(error)}.") from error
     if bool(torch.isnan(found).all()):
         raise UsageError(
             "the objective is not a number (NaN) at the initial states; look for a square root, a logarithm or a "
@@ -298,7 +292,7 @@ def _laws_fit(problem: Problem, course: Course, position: Position, control: Tre
             with torch.no_grad():
                 found = law(position.state, 0.0, course.frame.scenario)
         except USERS_ERRORS as error:
-            raise UsageError(f"the baseline {name!r} failed with {_said(error)}.") from error
+            raise UsageError(f"the baseline {name!r} failed with {first_line(error)}.") from error
         if tree.describe(found) != tree.describe(control):
             raise UsageError(
                 f"the baseline {name!r} must return a control {tree.describe(control)}; found {tree.describe(found)}."
@@ -342,7 +336,7 @@ def _observed(problem: Problem, state: Tree) -> Tree:
         seen = problem.observation(state)
     except USERS_ERRORS as error:
         raise UsageError(
-            f"observation(state) failed with {_said(error)} - state is {tree.describe(state)}; make them fit."
+            f"observation(state) failed with {first_line(error)} - state is {tree.describe(state)}; make them fit."
         ) from error
     like = tree.leaves(state)[0]
     if not tree.leaves(seen) or any(

@@ -14,7 +14,7 @@ from dpcontrol.meter import Meter
 from dpcontrol.nets import MLP
 from dpcontrol.problem import Demand, Policy, Problem, View
 from dpcontrol.problem.distribution import require_distribution
-from dpcontrol.problem.networks import require_controller
+from dpcontrol.problem.networks import made_by, require_controller
 from dpcontrol.problem.observing import Controller, controller
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
@@ -136,18 +136,6 @@ def body_of(who: str, network: Body | None, width: int, depth: int) -> Body:
     def make(inputs: int, outputs: int) -> nn.Module:
         if network is None:
             return MLP(inputs, outputs, width=width, depth=depth)
-        try:
-            made = network(inputs, outputs)
-        except Exception as error:
-            words = f"{type(error).__name__}: {str(error).rstrip('.')}"
-            raise UsageError(
-                f"{who}(network=...), called with (inputs, outputs) = ({inputs}, {outputs}), raised {words}."
-            ) from error
-        if not isinstance(made, nn.Module):
-            raise UsageError(
-                f"{who}(network=...) made a {type(made).__name__}; a function (inputs, outputs) must return an "
-                "nn.Module."
-            )
-        return made
+        return made_by(f"{who}(network=...)", network, inputs, outputs)
 
     return make
