@@ -107,7 +107,8 @@ def _policy_control(acting: Remembering, state: Tree, data: Mapping[str, Tree]) 
     except USERS_ERRORS as error:
         raise UsageError(
             f"the policy's network failed with {first_line(error)}; it is called as network(state, t, scenario), with "
-            "a state (scenarios, ...), a float and the dict of per-scenario data: wrap it in a module with this forward."
+            "a state (scenarios, ...), a float and the dict of per-scenario data: wrap it in a module with this "
+            "forward."
         ) from error
 
 
