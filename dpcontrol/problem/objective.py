@@ -352,6 +352,9 @@ class Closing(Term):
     def stage(self, memory: Tree, moment: Moment, frame: Frame) -> tuple[Tree, Tensor | None]:
         return memory, None
 
+    def along(self, memory: Tree, path: Path, frame: Frame) -> tuple[Tree, Tensor | None]:
+        return memory, None
+
     def finish(self, memory: Tree, moment: Moment, frame: Frame) -> Tensor | None:
         return None
 
