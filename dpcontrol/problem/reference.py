@@ -125,9 +125,10 @@ def simulated_reference(
     Beside them the fine states are kept at which they begin (:attr:`Reference.origin`).
 
     They are stored under what made them: sizes, initial states, parameters, the fine simulator and the map with all
-    that they hold (:func:`~dpcontrol.store.identity.identity`), and what these make of two of them in one step (so
-    that another version of a scheme makes its own). A batch of trajectories is simulated at a time, and its states are
-    written to files that are mapped into memory later.
+    that they hold and, where they are the user's own, with the code that they come to (an edit of a function that a
+    step calls makes them anew; see :func:`~dpcontrol.store.identity.identity`), and what these make of two of them in
+    one step (so that another version of a scheme makes its own). A batch of trajectories is simulated at a time, and
+    its states are written to files that are mapped into memory later.
 
     Args:
         fine: the simulator (or a function ``step(state, control)``) whose states are taken for the truth.
