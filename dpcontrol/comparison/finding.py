@@ -21,10 +21,12 @@ RULE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A headline of one line, and the sentences that support it."""
+    """A headline of one line, and the sentences that support it; its end are ``reservations`` where something has to be
+    taken back."""
 
     headline: str
     sentences: tuple[str, ...]
+    reservations: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join([self.headline, *(f"- {sentence}" for sentence in self.sentences)])
@@ -66,9 +68,10 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *pricing.told(results, summaries),
         *(examined_said.sentences(marks) if marks is not None else []),
     ]
-    headline = _headline(found, summaries)
-    headline += examined_said.reservation(marks, first) if marks is not None else ""
-    return Finding(f"{headline}, with unequal tuning" if apart else headline, (*sentences, *trouble))
+    lost = examined_said.reservation(marks, first) if marks is not None else ""
+    taken_back = (*([lost] if lost else []), *([", with unequal tuning"] if apart else []))
+    headline = _headline(found, summaries) + "".join(taken_back)
+    return Finding(headline, (*sentences, *trouble), taken_back)
 
 
 def budget_words(results: Results) -> str:

@@ -13,7 +13,10 @@ from dpcontrol.comparison.words import listed
 
 
 def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
-    """What several budgets say together: who won under which, and under which differentiable physics lost."""
+    """What several budgets say together: who won under which, and under which differentiable physics lost.
+
+    What the headline of a budget takes back, that of all of them does too.
+    """
     found = [finding(results, summaries) for results, summaries in rounds]
     if len(found) == 1:
         return found[0]
@@ -25,9 +28,10 @@ def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
     winners = [listed([_plainly(name) for name in names]) for names in firsts if names]
     if clear and len(set(firsts)) == 1:
         placed = "is best" if len(firsts[0]) == 1 else "share the first place"
-        headline = f"{winners[0]} {placed} under {every}"
+        headline = f"{winners[0]} {placed} under {every}{_taken_back(budgets, found)}"
     elif clear:
-        told = [f"{names} with {budget}" for names, budget in zip(winners, budgets, strict=True)]
+        each_with = zip(winners, budgets, found, strict=True)
+        told = [f"{names} with {budget}{''.join(each.reservations)}" for names, budget, each in each_with]
         headline = f"Who is best depends on the budget: {'; '.join(told)}"
     else:
         headline = "Incomplete comparison: not every budget has an answer so far"
@@ -39,6 +43,18 @@ def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
     left = [unfinished(each) for each, _ in rounds]
     sentences += resumable(sum(stopped for stopped, _ in left), sum(missing for _, missing in left))
     return Finding(headline, tuple(sentences))
+
+
+def _taken_back(budgets: Sequence[str], found: Sequence[Finding]) -> str:
+    """The reservations of the budgets' headlines, each once, and with which budgets if it is not with all."""
+    said: dict[str, list[str]] = {}
+    for budget, each in zip(budgets, found, strict=True):
+        for reservation in each.reservations:
+            said.setdefault(reservation, []).append(budget)
+    return "".join(
+        reservation if len(under) == len(found) else f"{reservation} (with {listed(under)})"
+        for reservation, under in said.items()
+    )
 
 
 def _plainly(label: str) -> str:

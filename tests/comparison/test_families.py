@@ -1,12 +1,15 @@
 """Gradients against none: what is said, and where differentiable physics lost."""
 
+import dataclasses
+
 import numpy as np
 from made_runs import made, results
 
 from dpcontrol.comparison import finding
 from dpcontrol.comparison.decisions import NETWORK
+from dpcontrol.comparison.marks import ANSWER, COARSE, Examinee, Group, Marks, Rolled
 from dpcontrol.comparison.records import Results, Run
-from dpcontrol.comparison.summary import summarise
+from dpcontrol.comparison.summary import Summary, summarise
 from dpcontrol.comparison.verdict import verdict
 
 HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
@@ -74,3 +77,36 @@ def test_over_budgets_it_is_said_who_won_under_which() -> None:
     assert told(long, long).startswith("lbfgs is best under both budgets")
     assert "Under no budget did differentiable physics lose" in told(long, long)
     assert told(quick) == str(finding.finding(quick, summarise(quick)))
+
+
+def test_what_the_headline_of_a_budget_takes_back_that_of_all_does_too() -> None:
+    def of(
+        budget: int, error: float, *, trials: int = 0, factor: float = 1.0
+    ) -> tuple[Results, list[Summary]]:
+        tuned = {"trials": trials, "simulated_steps": 9, "drawn": True, "folder": None} if trials else None
+        runs = [
+            made("a", factor * HARD, decision=NETWORK),
+            made("b", 2 * HARD, decision=NETWORK, tuned=tuned),
+        ]
+        errors = {"coarse solver": (COARSE, 0.4), "a": (ANSWER, error), "b": (ANSWER, 0.5)}
+        examinees = tuple(
+            Examinee(label, role, {"test": (Rolled((0.0, *[each] * 10), ()),)})
+            for label, (role, each) in errors.items()
+        )
+        marks = Marks("some", (5, 10), 5, 100, {"test": Group(1, 10)}, examinees, None)
+        found = dataclasses.replace(results(*runs, budget=budget), marks=marks)
+        return found, summarise(found)
+
+    def headline(*rounds: tuple[Results, list[Summary]]) -> str:
+        return verdict(rounds).headline
+
+    lost = ", but none of the strategies beats the coarse solver over 10 steps"
+    best = "a is best under both budgets"
+    assert headline(of(100, 0.1), of(900, 0.1)) == best
+    assert headline(of(100, 0.5), of(900, 0.5)) == best + lost
+    assert headline(of(100, 0.5), of(900, 0.1)) == f"{best}{lost} (with 100 simulated steps)"
+    unequal = headline(of(100, 0.5, trials=3), of(900, 0.1, trials=3))
+    assert unequal == f"{best}{lost} (with 100 simulated steps), with unequal tuning"
+    assert headline(of(100, 0.5, factor=9), of(900, 0.1)) == (
+        f"Who is best depends on the budget: b with 100 simulated steps{lost}; a with 900 simulated steps"
+    )
