@@ -60,6 +60,27 @@ class Solution:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     _stored: Trajectory | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        figures = ", ".join(
+            f"{name} {value:.6g}" for name, value in {"loss": self.loss, **self.metrics}.items()
+        )
+        return f"Solution of {self.name} by {self.strategy}: {figures} ({self.status}, {self.cost})"
+
+    def __str__(self) -> str:
+        sentence = self.status.sentence.removesuffix(self.diagnostics.get("sentence", "")).rstrip()
+        figures = {
+            "loss": f"{self.loss:.8g}",
+            **{name: f"{value:.6g}" for name, value in self.metrics.items()},
+        }
+        lines = [f"  {name:<22}{value}" for name, value in {**figures, "cost": self.cost}.items()]
+        return "\n".join([f"{self.name} by {self.strategy}: {sentence}", *lines])
+
+    @property
+    def cost(self) -> str:
+        """What it came to, in words."""
+        counts = self.counts
+        return f"{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {self.seconds:.1f} s"
+
     @property
     def name(self) -> str:
         """The problem's name, also where the solution was loaded without it."""

@@ -18,17 +18,11 @@ def show(solution: Any, folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(strict(solution.record()), indent=1))
     else:
-        found = solution.diagnostics
-        sentence = solution.status.sentence.removesuffix(found.get("sentence", ""))
-        print(f"{solution.name} by {solution.strategy}: {sentence.rstrip()}")
-        if found:
+        ended, _, figures = str(solution).partition("\n")
+        print(ended)
+        if solution.diagnostics:
             _show_posterior(solution)
-        print(f"  {'loss':<22}{solution.loss:.8g}")
-        for name, value in solution.metrics.items():
-            print(f"  {name:<22}{value:.6g}")
-        counts = solution.counts
-        spent = f"{counts.simulated_steps} simulated steps, {counts.gradients} gradients, {solution.seconds:.1f} s"
-        print(f"  {'cost':<22}{spent}")
+        print(figures)
         print(f"  {'stored in':<22}{folder}")
         print(f"  {'pictures':<22}{', '.join(pictures)}")
     return _exit_code(solution.status.kind, solution.status.failed)

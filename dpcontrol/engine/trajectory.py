@@ -46,6 +46,10 @@ class Trajectory:
     controls: Tree
     times: Tensor
 
+    def __repr__(self) -> str:
+        sizes = f"states {tree.describe(self.states)}, controls {tree.describe(self.controls)}"
+        return f"Trajectory({self.horizon} steps: {sizes})"
+
     @property
     def horizon(self) -> int:
         """Number of steps."""

@@ -14,6 +14,7 @@ from dpcontrol import tree
 from dpcontrol.engine.gradients import Full, GradientMode
 from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.problem import objective as folds
+from dpcontrol.problem import shown
 from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Objective
 from dpcontrol.problem.prior import Prior
@@ -102,6 +103,12 @@ class Problem:
     opening: Opening | None = None
     truth: Mapping[str, Any] | None = None
     reference_posterior: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return shown.in_a_line(self)
+
+    def __str__(self) -> str:
+        return shown.in_full(self)
 
     # -- sizes ---------------------------------------------------------------------------------------------------
 

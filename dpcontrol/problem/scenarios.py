@@ -36,6 +36,10 @@ class Scenarios:
     sampler: Sampler | None = None
     shared: frozenset[str] = frozenset()
 
+    def __repr__(self) -> str:
+        held = ", ".join(f"{name} {tree.describe(value)}" for name, value in self.data.items())
+        return f"Scenarios({self.count}: {held}{'' if self.sampler is None else '; more can be drawn'})"
+
     def __post_init__(self) -> None:
         if not isinstance(self.data, Mapping):
             raise UsageError(
