@@ -134,11 +134,8 @@ def _asked(examination: Examination | None, reference: Reference) -> Examination
     asked = Examination() if examination is None else examination
     if not isinstance(asked, Examination):
         raise UsageError(f"examination is an Examination(...); found {type(asked).__name__}.")
-    if asked.resolutions and reference.origin is None:
-        raise UsageError(
-            "other resolutions start from the fine states at which the reference begins, which are not known: give it "
-            "Reference(..., origin=...), or make it with simulated_reference(...)."
-        )
+    if asked.resolutions:
+        reference.known_origin()
     return asked
 
 

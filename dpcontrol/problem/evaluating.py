@@ -135,13 +135,8 @@ def setting(
     initial = tree.map(lambda leaf: leaf[:, 0], truth)
     simulator: Simulator = coarse_of(problem)
     if solver is not None:
-        if known.origin is None:
-            raise UsageError(
-                "another solver starts from the fine states at which the reference begins, which are not known: give "
-                "Reference(..., origin=...), or make it with simulated_reference(...)."
-            )
         simulator = solver.steps
-        initial = solver.start(tree.to(tree.take(known.origin, rows), device=cut.device))
+        initial = solver.start(tree.to(tree.take(known.known_origin(), rows), device=cut.device))
     fixed = {**problem.parameters, **data}
     given: dict[str, Any] = {name: fixed[name] for name in simulator.parameters if name in fixed}
     if z is not None:

@@ -83,6 +83,19 @@ class Reference:
         """Number of trajectories."""
         return int(tree.leaves(self.states)[0].shape[1])
 
+    def known_origin(self) -> Tree:
+        """``origin``, for who cannot do without.
+
+        Raises:
+            UsageError: where it is not known.
+        """
+        if self.origin is None:
+            raise UsageError(
+                "other solvers start from the fine states at which the reference begins, which are not known: give "
+                "Reference(..., origin=...), or make it with simulated_reference(...)."
+            )
+        return self.origin
+
     def rows(self, part: str) -> Tensor:
         """The trajectories of a part, or of all of them for ``"all"``.
 

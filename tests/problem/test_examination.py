@@ -40,7 +40,7 @@ def test_a_problem_knows_its_examination():
     cut = training_windows(posed(examination=asked))
     assert cut.examination is asked and cut.of("test", 2).examination is asked
     finer = Resolution(Upwind(DT / 2), 2, partial(means, factor=2), partial(means, factor=2))
-    with pytest.raises(UsageError, match="which are not known: give it Reference"):
+    with pytest.raises(UsageError, match="which are not known: give Reference"):
         posed(examination=Examination(resolutions={"2 x finer": finer}))
     known = replace(reference(), origin=reference().states[0])
     posed(reference=known, examination=Examination(resolutions={"2 x finer": finer}))
