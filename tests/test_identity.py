@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -239,6 +240,29 @@ def test_another_process_finds_the_same(user, tmp_path):
     solver, _ = (importlib.import_module(name) for name in ("own_solver", "own_later"))
     assert solver.__cached__ and Path(solver.__cached__).is_file()
     assert identity(solver.step) == here
+
+
+def test_a_process_that_cannot_import_the_file_finds_the_same(user, tmp_path):
+    solver = user(" + remembered(1)", "")  # which cannot be sent
+    cloudpickle.register_pickle_by_value(solver)  # as is done with problem files
+    asked = [solver.step, solver.Scheme(3), solver.LAW, solver.NET, solver.decorated]
+    (tmp_path / "asked.pickle").write_bytes(cloudpickle.dumps(asked))
+    cloudpickle.unregister_pickle_by_value(solver)
+    (tmp_path / "own_solver.py").unlink()
+    told = (
+        "import pickle, own_later\nfrom dpcontrol.store import identity\n"
+        "print([identity(each) for each in pickle.load(open('asked.pickle', 'rb'))])"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    found = subprocess.run(
+        [sys.executable, "-c", told],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert found.stdout.strip() == str([identity(each) for each in asked])
 
 
 def test_what_a_library_made_of_a_function_goes_by_what_it_closes_over():

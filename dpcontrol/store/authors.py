@@ -6,7 +6,7 @@ import dis
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,22 @@ def home(function: types.FunctionType) -> str:
 def named(function: types.FunctionType) -> dict[str, Any]:
     """What the code of a function, and code inside of it, names: globals, and attributes of modules of the user's own.
 
-    Names are looked up one by one: of ``helpers.step(x)`` both ``helpers`` and ``step`` are found, the latter also as a
-    global if there is one of this name. That is more than is used at times, and never less. Modules that the code
-    imports itself count as soon as somebody has imported them.
+    Attributes are looked for in every such module that is named: that is more than is used at times, and never less.
+    Modules that the code imports itself count as soon as somebody has imported them.
     """
     codes = list(_codes(function.__code__))
-    names = sorted({name for code in codes for name in code.co_names})
+    attributes = sorted({name for code in codes for name in code.co_names})
     found: dict[str, Any] = {}
     looked: set[str] = set()
-    _look(function.__globals__, "", names, found, looked)
-    package = function.__globals__.get("__package__") or ""
-    for name in sorted({name for code in codes for name in _imports(code)}):
+    space = function.__globals__
+    for name in _named_by(codes, ("LOAD_GLOBAL", "LOAD_NAME")):
+        if name in space:
+            found[name] = space[name]
+            _enter(space[name], attributes, found, looked)
+    package = space.get("__package__") or ""
+    for name in _named_by(codes, ("IMPORT_NAME",)):
         for full in (name, f"{package}.{name}"):
-            _enter(sys.modules.get(full), names, found, looked)
+            _enter(sys.modules.get(full), attributes, found, looked)
     return found
 
 
@@ -63,22 +66,25 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(each)
 
 
-def _imports(code: types.CodeType) -> Iterator[str]:
-    """Modules that are imported by a piece of code; names of relative ones without their dots."""
-    return (str(each.argval) for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME")
-
-
-def _look(
-    space: Mapping[str, Any], prefix: str, names: list[str], found: dict[str, Any], looked: set[str]
-) -> None:
-    for name in names:
-        if name in space:
-            found[f"{prefix}{name}"] = space[name]
-            _enter(space[name], names, found, looked)
+def _named_by(codes: list[types.CodeType], instructions: tuple[str, ...]) -> list[str]:
+    """The names in some kinds of instructions; those of relative imports come without their dots."""
+    return sorted(
+        {
+            str(each.argval)
+            for code in codes
+            for each in dis.get_instructions(code)
+            if each.opname in instructions
+        }
+    )
 
 
 def _enter(value: Any, names: list[str], found: dict[str, Any], looked: set[str]) -> None:
-    if isinstance(value, types.ModuleType) and value.__name__ not in looked:
-        looked.add(value.__name__)
-        if library(value.__name__) is None:
-            _look(vars(value), f"{value.__name__}.", names, found, looked)
+    """Look into a module, if it is one of the user's own."""
+    if not isinstance(value, types.ModuleType) or value.__name__ in looked:
+        return
+    looked.add(value.__name__)
+    if library(value.__name__) is None:
+        for name in names:
+            if name in vars(value):
+                found[f"{value.__name__}.{name}"] = vars(value)[name]
+                _enter(vars(value)[name], names, found, looked)

@@ -108,11 +108,10 @@ def _written(value: Any) -> list[Any]:
     if dataclasses.is_dataclass(value):
         # what it has written itself follows from the fields, and closes over marks that are objects without a name
         own = {name: each for name, each in own.items() if not _generated(each)}
-        missing = dataclasses.MISSING
         factories = {
             entry.name: entry.default_factory
             for entry in dataclasses.fields(value)
-            if entry.default_factory is not missing
+            if callable(entry.default_factory)
         }
     return [value.__qualname__, value.__bases__, own, factories]
 
