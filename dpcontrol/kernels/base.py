@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -153,4 +153,11 @@ class Repeated(StepKernel):
 def _sum(total: Tree, more: Tree) -> Tree:
     if total is None or more is None:
         return more if total is None else total
-    return tree.map(lambda a, b: b if a is None else a if b is None else a + b, total, more)
+    return tree.map(_plus, total, more)
+
+
+def _plus(a: Any, b: Any) -> Any:
+    """The sum of two gradients, either of which may be ``None`` for zero; what is no tensor has none and stays."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a + b
+    return a if b is None else b

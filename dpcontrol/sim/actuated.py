@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from dpcontrol.kernels import Kernel
+from dpcontrol.kernels.actuated import ActuatedKernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Wrapper
 from dpcontrol.tree import Tree
@@ -46,6 +49,15 @@ class Actuated(Wrapper):
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         return self.inner.step(state, self.force(control), coefficients, noise, t)
+
+    def kernel(self, state: Tree, control: Tree, noise: Tree, coefficients: Any) -> Kernel | None:
+        """That of ``inner`` under the fields; none while shapes are differentiated or a transform looks at them."""
+        inner = self.inner.kernel(state, self.force(control), noise, coefficients)
+        if inner is None or control is None:
+            return inner
+        if self.shapes.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(self.shapes):
+            return None
+        return ActuatedKernel(inner, self.shapes)
 
     def force(self, control: Tensor | None) -> Tensor | None:
         """The field ``F``, ``(scenarios, *shape)``."""
