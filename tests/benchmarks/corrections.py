@@ -126,8 +126,9 @@ def begun(
             raise SystemExit(f"{path} is of another plan, {kept['each training']}; begin anew with --again.")
         return kept
     solvers = training_windows(problem).examination.resolutions
+    other = "" if plan == PLANS[name] else f" --steps {plan.steps}"
     record = {
-        "command": f"python tests/benchmarks/corrections.py {name}",
+        "command": f"python tests/benchmarks/corrections.py {name}{other}",
         "each training": wanted,
         "error": "mean |x - r| / mean |r| after so many steps, mean over trajectories; null where a rollout has failed",
         "coarse solver": {label: marks(roll()) for label, roll in groups.items()},
