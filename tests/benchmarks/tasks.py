@@ -19,6 +19,7 @@ import argparse
 import importlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,17 @@ import torch
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Problem
 from dpcontrol.run import Strategy, run
-from dpcontrol.strategies import CEM, CMAES, LBFGS, PPO, SAC, EvolvedPolicy, LearnedPolicy, MultiStart
+from dpcontrol.strategies import (
+    CEM,
+    CMAES,
+    LBFGS,
+    PPO,
+    SAC,
+    ActorCritic,
+    EvolvedPolicy,
+    LearnedPolicy,
+    MultiStart,
+)
 
 RECORD = Path(__file__).parent / "results" / "tasks.json"
 STEPS, SEEDS = 100_000, 3
@@ -39,15 +50,14 @@ OPTIONS: dict[str, Strategy] = {
     "cem": CEM(),
     "cmaes": CMAES(),
     "policy": LearnedPolicy(**SMALL, batch=16, validation=32),
+    "shac": ActorCritic(**SMALL, batch=16, validation=32),
     "evolved_policy": EvolvedPolicy(**SMALL, batch=8, population=16, validation=32),
     "ppo": PPO(
         **SMALL, environments=16, rollout=128, epochs=5, learning_rate=1e-3, schedule="cosine", validation=32,
-        validate_every=STEPS // 10,
     ),
     # a gradient step for every twenty steps: more would cost more seconds than all the others together
     "sac": SAC(
         **SMALL, environments=20, updates=0.05, batch=128, warmup=1000, learning_rate=1e-3, validation=32,
-        validate_every=STEPS // 10,
     ),
 }  # fmt: skip
 
@@ -79,7 +89,10 @@ def measured(task: str, label: str, seed: int, steps: int) -> dict[str, Any]:
     """One run."""
     problem: Problem = importlib.import_module(f"dpcontrol.problems.{task}").problem(size="small")
     began = time.process_time()
-    solution = run(problem, OPTIONS[label], seed=seed, budget=Budget(simulated_steps=steps))
+    strategy = OPTIONS[label]
+    if isinstance(strategy, (PPO, SAC)):  # counted in steps of the environment: ten times in a run
+        strategy = replace(strategy, validate_every=steps // 10)
+    solution = run(problem, strategy, seed=seed, budget=Budget(simulated_steps=steps))
     rule = SOLVED[task]
     value = solution.metrics[rule.metric]
     return {
