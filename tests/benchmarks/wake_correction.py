@@ -1,7 +1,7 @@
 """Trainings of ``wake_correction`` on equal numbers of simulated steps, examined in long rollouts.
 
     python tests/benchmarks/wake_correction.py                # all trainings that the record does not have yet
-    python tests/benchmarks/wake_correction.py --seeds 3      # more seeds of each
+    python tests/benchmarks/wake_correction.py --seeds 5      # more seeds of each
     python tests/benchmarks/wake_correction.py --costs        # time the steps again, on a quiet machine
     python tests/benchmarks/wake_correction.py --picture      # draw again
 
@@ -48,19 +48,19 @@ FIELDS: dict[str, Any] = {
     "validate_every": 100,
     "rollout": 32,
 }
-TRAININGS: dict[str, tuple[Strategy, int]] = {  # with seeds
-    "unrolled": (Unrolled(unroll=8, curriculum=1, **FIELDS), 3),
-    "unrolled_16": (Unrolled(unroll=16, curriculum=1, **FIELDS), 2),
-    "supervised": (Supervised(**FIELDS), 2),
-    "noisy": (Noisy(**FIELDS), 2),
-    "stopped": (Stopped(unroll=8, curriculum=1, **FIELDS), 2),
-    "surrogate": (Surrogate(unroll=8, curriculum=1, **FIELDS), 2),
+TRAININGS: dict[str, Strategy] = {
+    "unrolled": Unrolled(unroll=8, curriculum=1, **FIELDS),
+    "unrolled_16": Unrolled(unroll=16, curriculum=1, **FIELDS),
+    "supervised": Supervised(**FIELDS),
+    "noisy": Noisy(**FIELDS),
+    "stopped": Stopped(unroll=8, curriculum=1, **FIELDS),
+    "surrogate": Surrogate(unroll=8, curriculum=1, **FIELDS),
 }
 
 
 def trained(problem: Problem, label: str, seed: int, steps: int) -> tuple[dp.Solution, float]:
     """A training, gone on with where it was interrupted, and its CPU seconds."""
-    strategy, _ = TRAININGS[label]
+    strategy = TRAININGS[label]
     folder = RUNS / f"{label}-{steps}-{seed}"
     if (folder / "solution.safetensors").exists():
         found = dp.Solution.load(folder, strategy.pose(problem))
@@ -203,7 +203,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def command(seeds: int | None, steps: int, only: list[str]) -> None:
+def command(seeds: int, steps: int, only: list[str]) -> None:
     """Everything that the record lacks, seed by seed, written as it comes."""
     problem = wake_correction.problem()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
@@ -213,13 +213,11 @@ def command(seeds: int | None, steps: int, only: list[str]) -> None:
     if "solvers" not in record:
         record["solvers"] = {label: errors(problem, **who) for label, who in solvers().items()}
         write(record)
-    for seed in range(max(count for _, count in TRAININGS.values()) if seeds is None else seeds):
-        for label, count in ((label, TRAININGS[label][1]) for label in only):
-            known = {(one["training"], one["seed"], one["budget"]) for one in record["trainings"]}
-            if (label, seed, steps) not in known and (seeds is not None or seed < count):
-                record["trainings"].append(one_training(problem, label, seed, steps))
-                record["summary"] = summary(record)
-                write(record)
+    for seed, label in itertools.product(range(seeds), only):
+        if not any(one["seed"] == seed for one in of(record, label, steps)):
+            record["trainings"].append(one_training(problem, label, seed, steps))
+            record["summary"] = summary(record)
+            write(record)
 
 
 def one_training(problem: Problem, label: str, seed: int, steps: int) -> dict[str, Any]:
@@ -337,9 +335,7 @@ def streets(figure: Any, steps: int, when: int = 200) -> None:
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument(
-        "--seeds", type=int, help="of every training; by default 3 of unrolled, fewer of the others"
-    )
+    asked.add_argument("--seeds", type=int, default=3, help="of every training")
     asked.add_argument("--steps", type=int, default=STEPS, help="simulated steps of a training")
     asked.add_argument("--only", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     asked.add_argument("--costs", action="store_true", help="time the steps only")
