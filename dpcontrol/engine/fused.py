@@ -33,9 +33,13 @@ def run_fused(
         first: number of the first step.
     """
     flat, build = zip(*(tree.split_tensors(part) for part in (state, inputs, coefficients)), strict=True)
-    run = Run(kernel, step, steps, first, build, (len(flat[0]), len(flat[1])))
     tensors = tuple(leaf for part in flat for leaf in part)
-    if is_plain(tensors):
+    plain = is_plain(tensors)
+    if plain and not any(leaf.requires_grad for leaf in flat[2]):
+        # constants need not come and go with the graph, and kernels know them again by their identity
+        build, tensors = (*build[:2], lambda _: coefficients), (*flat[0], *flat[1])
+    run = Run(kernel, step, steps, first, build, (len(flat[0]), len(flat[1])))
+    if plain:
         return build[0](_states(run, tensors))
     if _is_batched(tensors):
         return build[0](_OfCandidates.apply(run, *tensors))

@@ -71,11 +71,10 @@ class Run:
         found = self.kernel.pull(
             state, like_state(states), inputs, coefficients, like_state(above), wanted, self.first
         )
-        return [
-            *_leaves_like(found.state, state),
-            *_leaves_like(found.inputs, inputs),
-            *_leaves_like(found.coefficients, coefficients),
-        ]
+        gradients = [*_leaves_like(found.state, state), *_leaves_like(found.inputs, inputs)]
+        return (
+            gradients if a + b == len(tensors) else gradients + _leaves_like(found.coefficients, coefficients)
+        )
 
     def eager(self, tensors: Tensors) -> Tensors:
         state, inputs, coefficients = self.trees(tensors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from dpcontrol.kernels.native import held, in_threads, rows
 from dpcontrol.kernels.spectral_exponential import Stages, Tables, tables_per_scenario
 from dpcontrol.kernels.spectral_loops import (
     TABLES,
+    Kept,
     factors,
     imaginary,
     listed,
@@ -44,6 +45,7 @@ class FlowKernel(Kernel):
 
     term: Advection
     stages: Stages
+    _kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     @staticmethod
     def fits(shape: tuple[int, ...]) -> bool:
@@ -99,6 +101,14 @@ class FlowKernel(Kernel):
         self, state: Tensor, control: Tensor | None, coefficients: Tables, steps: int
     ) -> tuple[Any, ...]:
         """State, controls, whether there are any, plans, scheme, tables, and the tables of the term."""
+        return (
+            rows(state),
+            held(control, steps, state),
+            np.bool_(control is not None),
+            *self._kept.of(coefficients, self._constant),
+        )
+
+    def _constant(self, coefficients: Tables) -> tuple[Any, ...]:
         (nx, ny), columns = self.term.transforms.shape, self.term.transforms.columns
         groups = [*(listed(coefficients, name) for name in TABLES), [coefficients["force"]]]
         tables = tuple(torch.stack([_flat(real(table)) for table in group], 1).numpy() for group in groups)
@@ -106,9 +116,6 @@ class FlowKernel(Kernel):
             [_flat(imaginary(self.term.to_velocity)), _flat(real(self.term.of_products))]
         ).numpy()
         return (
-            rows(state),
-            held(control, steps, state),
-            np.bool_(control is not None),
             (plan(ny, columns, term.dtype), plan(2 * nx, nx + 1, term.dtype)),
             structure(self.stages, coefficients),
             tables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,19 @@ from dpcontrol.kernels.spectral_exponential import Stages, Tables
 
 RADICES = (4, 2, 3, 5)
 TABLES = ("decay", "held", "inner", "outer")
+
+
+class Kept:
+    """What was made of the last coefficients, by their identity: on the way back they are those of the way there."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, Any] | None = None
+
+    def of(self, coefficients: Tables, make: Callable[[Tables], Any]) -> Any:
+        """``make(coefficients)``, or what it gave for this very object the last time."""
+        if self._last is None or self._last[0] is not coefficients:
+            self._last = coefficients, make(coefficients)
+        return self._last[1]
 
 
 def factors(size: int) -> list[int]:

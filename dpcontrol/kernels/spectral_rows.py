@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from dpcontrol.kernels.base import Kernel, Pulled, Wanted
 from dpcontrol.kernels.native import chunks, held, in_threads, rows
 from dpcontrol.kernels.spectral import HalfSpectrum
 from dpcontrol.kernels.spectral_exponential import Stages, Tables, tables_per_scenario
-from dpcontrol.kernels.spectral_loops import TABLES, imaginary, listed, plan, real, shared, structure
+from dpcontrol.kernels.spectral_loops import TABLES, Kept, imaginary, listed, plan, real, shared, structure
 from dpcontrol.tree import Tree
 
 TOGETHER = 8
@@ -36,6 +36,7 @@ class RowKernel(Kernel):
 
     transforms: HalfSpectrum
     stages: Stages
+    _kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     def axes_per_scenario(self, state: Tensor, coefficients: Tables) -> list[int | None]:
         return tables_per_scenario(state, coefficients)
@@ -92,6 +93,14 @@ class RowKernel(Kernel):
         self, state: Tensor, control: Tensor | None, coefficients: Tables, steps: int
     ) -> tuple[Any, ...]:
         """State, controls, whether there are any, plan, scheme, tables ``(rows, scenarios or 1, columns)``."""
+        return (
+            rows(state),
+            held(control, steps, state),
+            np.bool_(control is not None),
+            *self._kept.of(coefficients, self._constant),
+        )
+
+    def _constant(self, coefficients: Tables) -> tuple[Any, ...]:
         tables = [
             torch.stack(
                 [part(table).reshape(-1, self.transforms.columns) for table in listed(coefficients, name)]
@@ -99,9 +108,6 @@ class RowKernel(Kernel):
             for name, part in zip(TABLES, (real, real, imaginary, imaginary), strict=True)
         ]
         return (
-            rows(state),
-            held(control, steps, state),
-            np.bool_(control is not None),
             plan(self.transforms.shape[0], self.transforms.columns, tables[0].numpy().dtype),
             structure(self.stages, coefficients),
             tuple(table.numpy() for table in tables),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from dpcontrol.kernels.native import can_run
 from dpcontrol.kernels.spectral_loops import suits
 from dpcontrol.kernels.spectral_rows import RowKernel
 from dpcontrol.sim.base import Simulator, Value, require_positive
+from dpcontrol.sim.constants import Constants
 from dpcontrol.sim.etdrk import ETDRK4, ExponentialScheme, cast
 from dpcontrol.sim.spectral import (
     PeriodicBox,
@@ -53,12 +55,16 @@ class QuadraticFlux(Simulator):
         require_dealiasing(self.dealiasing)
         _ = self.box
 
-    @property
+    @cached_property
     def box(self) -> PeriodicBox:
         """The grid."""
         return PeriodicBox((self.cells,), (self.length,))
 
-    @property
+    @cached_property
+    def _constants(self) -> Constants:
+        return Constants()
+
+    @cached_property
     def transforms(self) -> HalfSpectrum:
         """Between the grid and the modes that are kept."""
         return self.box.transforms(self.dealiasing)
@@ -82,7 +88,10 @@ class QuadraticFlux(Simulator):
 
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
         """The coefficients of the scheme, differentiable in the viscosity."""
-        nu, cut = parameters["viscosity"], self.transforms.cut
+        return self._constants.prepared(parameters, lambda: self._coefficients(parameters["viscosity"]))
+
+    def _coefficients(self, nu: Tensor) -> Any:
+        cut = self.transforms.cut
         (k,) = self.box.wavenumbers(nu.device, odd=True)
         linear = self.symbol(spread(nu, 1), cut(self.box.squared_wavenumber(nu.device)))
         scheme = self.scheme.coefficients(linear, self.dt, factor=-0.5j * cut(k))
@@ -112,5 +121,7 @@ class QuadraticFlux(Simulator):
             return None
         fitting = fit_scenarios(coefficients["scheme"]["outer"], state)
         if suits(self.cells) and fitting and can_run(state, control):
-            return RowKernel(self.transforms, self.scheme.stages)
+            return self._constants.kernel(
+                coefficients, RowKernel, lambda: RowKernel(self.transforms, self.scheme.stages)
+            )
         return ExponentialKernel(self.transforms, Square(self.transforms), self.scheme.stages)

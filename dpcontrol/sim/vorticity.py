@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from dpcontrol.kernels.native import can_run
 from dpcontrol.kernels.spectral_flow import FlowKernel
 from dpcontrol.results import UsageError
 from dpcontrol.sim.base import Simulator, Value, require_positive
+from dpcontrol.sim.constants import Constants
 from dpcontrol.sim.etdrk import ETDRK2, ExponentialScheme, cast
 from dpcontrol.sim.spectral import (
     PeriodicBox,
@@ -112,12 +114,16 @@ class VorticityFlow(Simulator):
                 f"{self.stirring_mode!r}."
             )
 
-    @property
+    @cached_property
     def box(self) -> PeriodicBox:
         """The grid."""
         return PeriodicBox(self.shape, self.lengths)
 
-    @property
+    @cached_property
+    def _constants(self) -> Constants:
+        return Constants()
+
+    @cached_property
     def transforms(self) -> HalfSpectrum:
         """Between the grid and the modes that are kept."""
         return self.box.transforms(self.dealiasing)
@@ -142,6 +148,9 @@ class VorticityFlow(Simulator):
 
     def prepare(self, parameters: Mapping[str, Tensor], scenario: Mapping[str, Tree]) -> Any:
         """The coefficients of the scheme, differentiable in viscosity, drag and stirring."""
+        return self._constants.prepared(parameters, lambda: self._coefficients(parameters))
+
+    def _coefficients(self, parameters: Mapping[str, Tensor]) -> Any:
         nu, mu, chi = (parameters[name] for name in ("viscosity", "drag", "stirring"))
         box, device, cut = self.box, nu.device, self.transforms.cut
         linear = -spread(nu, 2) * cut(box.squared_wavenumber(device)) - spread(mu, 2)
@@ -188,7 +197,9 @@ class VorticityFlow(Simulator):
             return None
         fitting = fit_scenarios([*coefficients["scheme"]["outer"], coefficients["force"]], state)
         if FlowKernel.fits(self.shape) and fitting and can_run(state, control):
-            return FlowKernel(coefficients["term"], self.scheme.stages)
+            return self._constants.kernel(
+                coefficients, FlowKernel, lambda: FlowKernel(coefficients["term"], self.scheme.stages)
+            )
         return ExponentialKernel(self.transforms, coefficients["term"], self.scheme.stages)
 
     def velocity(self, state: Tensor) -> Tensor:
