@@ -3,7 +3,8 @@
 Numba's own vectoriser looks at innermost loops that are long; a loop over eight rows is unrolled before it comes. Here
 the register is written down instead: ``load`` reads as many neighbours as ``lanes`` (a tuple, of which only the length
 counts) has entries, ``+ - * /`` act on all of them, ``less(c, a, b)`` is ``c - a b`` and ``plus(c, a, b)`` is ``c + a
-b``, rounded once where the machine can. Machines with shorter registers take several for one.
+b``, rounded once where the machine can. ``turn`` interleaves rows, or takes them apart again. Machines with shorter
+registers take several for one.
 
 Arrays are flat and contiguous, and places in them are not checked. A change of this file needs one of the file that
 uses it, too: Numba's cache on disk looks at that one only.
@@ -78,17 +79,20 @@ def store(typing, array, index, register):
     return types.void(array, index, register), make
 
 
+def _spread(builder, number, vector):
+    found = ir.Constant(vector, ir.Undefined)
+    for lane in range(vector.count):
+        found = builder.insert_element(found, number, ir.Constant(ir.IntType(32), lane))
+    return found
+
+
 @intrinsic
 def spread(typing, number, lanes):
     """The same number in all lanes."""
     register = Abreast(number, len(lanes))
 
     def make(context, builder, types_, values):
-        vector = context.get_value_type(register)
-        found = ir.Constant(vector, ir.Undefined)
-        for lane in range(register.width):
-            found = builder.insert_element(found, values[0], ir.Constant(ir.IntType(32), lane))
-        return found
+        return _spread(builder, values[0], context.get_value_type(register))
 
     return register(number, lanes), make
 
@@ -131,6 +135,82 @@ def root(typing, register):
         return _machine(builder, "sqrt", *values)
 
     return register(register), make
+
+
+@intrinsic
+def positive(typing, register):
+    """``max(x, 0)``; NaN stays NaN."""
+
+    def make(context, builder, types_, values):
+        zero = ir.Constant(values[0].type, [0.0] * register.width)
+        return builder.select(builder.fcmp_ordered("<", values[0], zero), zero, values[0])
+
+    return register(register), make
+
+
+@intrinsic
+def turn(typing, source, begin, stride, rows, target, place, step, factor, lanes):
+    """``target[place + i step + v] = factor source[begin + v stride + i]`` for all lanes ``i`` and ``v``.
+
+    Rows from the ``rows``-th on are the last one again. There is a power of two of lanes. A square is read and written
+    in whole registers: each pass lays two registers half the square apart one into the other, which turns the highest
+    binary digit of a number's place in the square into the lowest; as many passes as a lane's number has digits make
+    columns of rows.
+    """
+    width, kind = len(lanes), Abreast(source.dtype, len(lanes))
+    masks = [
+        ir.Constant(
+            ir.VectorType(ir.IntType(32), width), [w // 2 + w % 2 * width + half for w in range(width)]
+        )
+        for half in (0, width // 2)
+    ]
+
+    def make(context, builder, types_, values):
+        first, apart, count, place_, step_ = (
+            _index(builder, types_.args[i], values[i]) for i in (1, 2, 3, 5, 6)
+        )
+        vector, align = context.get_value_type(kind), source.dtype.bitwidth // 8
+        last = builder.sub(count, ir.Constant(count.type, 1))
+
+        def address(array_type, array, at):
+            found = _place(context, builder, array_type, array, at)
+            return builder.bitcast(found, vector.as_pointer())
+
+        square = []
+        for v in range(width):
+            row = ir.Constant(count.type, v)
+            row = builder.select(builder.icmp_signed("<", row, last), row, last)
+            found = builder.load(address(source, values[0], builder.add(first, builder.mul(apart, row))))
+            found.align = align
+            square.append(found)
+        for _ in range(width.bit_length() - 1):
+            pairs = zip(square[: width // 2], square[width // 2 :], strict=True)
+            square = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+        all_lanes = _spread(builder, values[7], vector)
+        for i, column in enumerate(square):
+            at = builder.add(place_, builder.mul(step_, ir.Constant(step_.type, i)))
+            written = builder.store(builder.fmul(column, all_lanes), address(target, values[4], at))
+            written.align = align
+        return context.get_dummy_value()
+
+    return types.void(source, begin, stride, rows, target, place, step, factor, lanes), make
+
+
+@intrinsic(prefer_literal=True)
+def soon(typing, array, index, written):
+    """Ask for the memory around a place to come into the second cache, to be read or, if ``written``, written."""
+
+    def make(context, builder, types_, values):
+        address = _place(context, builder, array, values[0], _index(builder, index, values[1]))
+        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        prefetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32]), "llvm.prefetch.p0"
+        )
+        kind, second, of_data = (ir.Constant(i32, n) for n in (int(written.literal_value), 2, 1))
+        builder.call(prefetch, [builder.bitcast(address, pointer), kind, second, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, index, written), make
 
 
 class _Arithmetic(AbstractTemplate):
