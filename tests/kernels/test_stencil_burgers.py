@@ -47,7 +47,9 @@ def semi_lagrangian(scenarios=1, viscosity="shared", boundary="zero", dtype=F64,
 @pytest.mark.parametrize("dtype", [F64, F32])
 @pytest.mark.parametrize("viscosity", ["shared", "each"])
 @pytest.mark.parametrize("boundary", ["periodic", "shared", "each"])
-@pytest.mark.parametrize("scenarios", [1, 11])  # more than one group of vectors, and a rest
+@pytest.mark.parametrize(
+    "scenarios", [1, 11, 18, 22]
+)  # groups of vectors, and a rest: in one of its own, or alone
 def test_finite_volumes_equal_the_eager_step(scenarios, boundary, viscosity, dtype):
     simulator = finite_volume(scenarios, viscosity, boundary, dtype)
     state, controls = smooth(scenarios, 20, dtype), 0.3 * random(3, scenarios, 20, dtype=dtype)
