@@ -29,6 +29,14 @@ def verdict(rounds: Sequence[tuple[Results, Sequence[Summary]]]) -> Finding:
     if clear and len(set(firsts)) == 1:
         placed = "is best" if len(firsts[0]) == 1 else "share the first place"
         headline = f"{winners[0]} {placed} under {every}{_taken_back(budgets, found)}"
+    elif clear and (everywhere := [name for name in firsts[0] if all(name in names for names in firsts)]):
+        told = [
+            f"{_company(names, everywhere)} with {budget}{''.join(each.reservations)}"
+            for names, budget, each in zip(firsts, budgets, found, strict=True)
+        ]
+        verb = "is" if len(everywhere) == 1 else "are"
+        who = listed([_plainly(name) for name in everywhere])
+        headline = f"{who} {verb} in the first place under {every}: {'; '.join(told)}"
     elif clear:
         each_with = zip(winners, budgets, found, strict=True)
         told = [f"{names} with {budget}{''.join(each.reservations)}" for names, budget, each in each_with]
@@ -55,6 +63,12 @@ def _taken_back(budgets: Sequence[str], found: Sequence[Finding]) -> str:
         reservation if len(under) == len(found) else f"{reservation} (with {listed(under)})"
         for reservation, under in said.items()
     )
+
+
+def _company(names: Sequence[str], everywhere: Sequence[str]) -> str:
+    """Who shares the first place with those that have it under every budget."""
+    others = [_plainly(name) for name in names if name not in everywhere]
+    return f"beside {listed(others)}" if others else "alone" if len(everywhere) == 1 else "by themselves"
 
 
 def _plainly(label: str) -> str:

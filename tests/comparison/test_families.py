@@ -75,6 +75,11 @@ def test_over_budgets_it_is_said_who_won_under_which() -> None:
     )
     assert "Differentiable physics lost over all strategies with 100 simulated steps." in words
     assert told(long, long).startswith("lbfgs is best under both budgets")
+    level = results(made("lbfgs", HARD, family="gradients"), made("cmaes", HARD), budget=500)
+    assert told(level, long).startswith(
+        "lbfgs is in the first place under both budgets: beside cmaes with 500 simulated steps; "
+        "alone with 9,000 simulated steps"
+    )
     assert "Under no budget did differentiable physics lose" in told(long, long)
     assert told(quick) == str(finding.finding(quick, summarise(quick)))
 
