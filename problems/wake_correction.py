@@ -58,10 +58,10 @@ over so many steps by those of the coarse solver, the least and the largest of t
 ==========================  =====  ===========  ===========  ===========  ===========  ===========  ===========
 ``unrolled``                3      0.049-0.052  0.022-0.024  0.018-0.024  0.025-0.099  0.092-0.101  0.131-0.486
 the same, 16 steps          3      0.060-0.063  0.024-0.025  0.020-0.021  0.029-0.031  0.089-0.098  0.085-0.169
-``stopped``                 2      0.045-0.047  0.027-0.030  0.023-0.029  0.039-0.071  0.101-0.104  0.176-0.193
+``stopped``                 3      0.045-0.052  0.027-0.033  0.023-0.030  0.039-0.071  0.101-0.115  0.176-0.209
 ``supervised``              3      0.025-0.027  0.022-0.024  0.025-0.026  0.057-0.063  0.087-0.103  0.114-0.250
 ``noisy``                   2      0.086-0.088  0.037        0.031-0.036  0.048-0.083  0.137-0.138  0.130-0.225
-``surrogate``               2      0.033-0.036  0.074-0.078  0.084-0.093  0.220-0.260  0.208-0.215  0.701-0.738
+``surrogate``               3      0.033-0.036  0.074-0.078  0.084-0.101  0.220-0.308  0.208-0.215  0.678-0.738
 coarse solver                      1.000        1.000        1.000        1.000        1.000        1.000
 mac_cormack, same grid             0.802        0.449        0.534        0.945        0.543        0.929
 central, same grid                 0.800        0.415        0.361        0.491        0.601        0.637
@@ -71,11 +71,12 @@ central, 2 x finer                 0.167        0.097        0.099        0.136 
 
 Single steps are learned best by ``supervised``, over 100 it is as good, over 200 ``unrolled`` is ahead by a fifth. Over
 500 a slightly wrong frequency of shedding has become a shift of phase: with windows of 16 steps half of the error of
-``supervised`` is left, with each of three seeds; with windows of 8 the third seed drifts. Beyond the training's Re
-seeds scatter as much as methods differ. The Strouhal numbers of ``unrolled`` (seed 0) are those of the reference to
-0.6 %, 0.229 to 0.262; the coarse solver has 0.186 to 0.188 at any Re. A corrected step takes 0.98 ms (the coarse
-solver's 0.20), less than the 1.59 ms of central differences with half of the cell, which have four times its error over
-100 steps; the reference's own takes 18.5 ms.
+``supervised`` is left, with each of three seeds; with windows of 8 the third seed drifts. Without the gradient through
+the solver (``stopped``) the loop is worth less, 1.3 times the error of ``unrolled`` over 100 and 200 steps. Beyond the
+training's Re seeds scatter as much as methods differ. The Strouhal numbers of ``unrolled`` (seed 0) are those of the
+reference to 0.6 %, 0.229 to 0.262; the coarse solver has 0.186 to 0.188 at any Re. A corrected step takes 0.98 ms (the
+coarse solver's 0.20), less than the 1.59 ms of central differences with half of the cell, which have four times its
+error over 100 steps; the reference's own takes 18.5 ms.
 """
 
 from __future__ import annotations
