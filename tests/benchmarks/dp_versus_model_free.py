@@ -167,7 +167,7 @@ def main() -> None:
         if comparison.interrupted:
             sys.exit("interrupted; the same command goes on with it")
         content = read_json(target) if target.is_file() else {"tasks": {}}
-        content["command"] = "python tests/benchmarks/dp_versus_model_free.py"
+        content["command"] = " ".join(["python tests/benchmarks/dp_versus_model_free.py", *sys.argv[1:]])
         content["environment"] = environment()
         content["tasks"][name] = json.loads(json.dumps(record_of(name, comparison, options)))
         write_json(target, content)
