@@ -3,13 +3,13 @@
 The scheme and the arguments are those of :mod:`dpcontrol.kernels.loops.finite_volume`. A register holds the same cell
 of as many scenarios as it has lanes (see :mod:`dpcontrol.kernels.loops.abreast`), and a stage is one sweep from left to
 right: what the next cell needs of this one, difference, slope and flux, is carried in registers. Nothing is computed
-twice; through memory go states and inverse denominators only. With ``h`` for half of the slope in a cell, ``a`` and
+twice; through memory go states only. With ``h`` for half of the slope in a cell, ``a`` and
 ``b`` for the differences to its left and to its right,
 
     h = (a b + e) (a + b) q,    q = 1/2 / (a^2 + b^2 + 2 e),
     dh/da = (b^2 + e + 2 a (b - 2 h)) q,    dh/db = (a^2 + e + 2 b (a - 2 h)) q.
 
-On the way back ``q`` is kept from where the stages of a step are computed again: no stage divides twice.
+On the way back ``q`` and ``h`` are kept from where the stages of a step are computed again: no stage divides twice.
 
 Layout of the work arrays: cell ``i`` of the ``v``-th scenario stands at ``(i + 1) width + v``, with a ghost cell at
 either end. A sweep knows a cell's right face when it comes to the next cell: what it leaves first goes to the left
@@ -41,7 +41,7 @@ def run(state, controls, sides, numbers, periodic, count, states, chunk):
     size, row = (cells + 2) * width, (cells, 1)
     scheme = (dt * inverse_h, epsilon, periodic, lanes)
     u, middle, mean = _aligned(size, states), _aligned(size, states), _aligned(size, states)
-    force, inverse, walls = _aligned(size, states), _aligned(size, states), _aligned(3 * width, states)
+    force, walls = _aligned(size, states), _aligned(3 * width, states)
     for group in range(begin, end, width):
         s = max(begin, min(group, end - width))
         there = min(width, end - s)
@@ -55,8 +55,8 @@ def run(state, controls, sides, numbers, periodic, count, states, chunk):
                 if k + 1 < len(states):
                     _bring(controls[0], place + controls[1][0], controls[1][1:], part, False)
                 _bring(states[k], s * cells, row, part, True)
-                _advance(u, force, True, walls, scheme, inverse, middle, mean)
-                _advance(middle, mean, False, walls, scheme, inverse, u, force)
+                _advance(u, force, True, walls, scheme, None, middle, mean)
+                _advance(middle, mean, False, walls, scheme, None, u, force)
             _store(u, one, s, there, states[k], lanes)
 
 
@@ -70,8 +70,9 @@ def pull(
     width, cells, kind = len(lanes), states.shape[2], states.dtype
     size, row, half, one = (cells + 2) * width, (cells, 1), kind.type(0.5), kind.type(1.0)
     scheme = (dt * inverse_h, epsilon, periodic, lanes)
-    path = _aligned(2 * count * size, states).reshape(2 * count, size)  # where the stages start
-    inverses = _aligned(2 * count * size, states).reshape(2 * count, size)
+    # the states in which stages start; each cell's q and h there, side by side
+    path = _aligned(2 * count * size, states).reshape(2 * count, size)
+    kept = _aligned(4 * count * size, states).reshape(2 * count, 2 * size)
     force, given, push = _aligned(size, states), _aligned(size, states), _aligned(size, states)
     # carried is half of the state's cotangents
     carried, between = _aligned(size, states), _aligned(size, states)
@@ -94,12 +95,12 @@ def pull(
                 if wanted[0]:
                     _bring(of_controls[k], s * cells, row, part, True)
                 start, middle = path[2 * c], path[2 * c + 1]
-                first, second = inverses[2 * c], inverses[2 * c + 1]
+                first, second = kept[2 * c], kept[2 * c + 1]
                 _advance(start, force, True, walls, scheme, first, middle, push)
                 if c + 1 < count:
                     _advance(middle, push, False, walls, scheme, second, path[2 * c + 2], force)
                 else:
-                    _invert(middle, walls, scheme, second)
+                    _keep(middle, walls, scheme, second)
             _load(above[0], arriving, above[1][1:], half, there, given, lanes)
             _join(given, carried, push, lanes)
             for c in range(count - 1, -1, -1):
@@ -109,7 +110,7 @@ def pull(
                 if k > 1:
                     _bring(states[k - 2], s * cells, row, part, False)
                 start, middle = path[2 * c], path[2 * c + 1]
-                first, second = inverses[2 * c], inverses[2 * c + 1]
+                first, second = kept[2 * c], kept[2 * c + 1]
                 _pull_stage(middle, second, carried, walls, scheme, totals, False, between, push)
                 _pull_stage(start, first, between, walls, scheme, totals, True, carried, push)
             if wanted[0]:
@@ -123,8 +124,8 @@ def pull(
 
 
 @inner
-def _advance(u, given, first, walls, scheme, inverses, out, mean):
-    """A stage of Heun's. Writes the ghost cells of ``u``, and the inverse denominators.
+def _advance(u, given, first, walls, scheme, kept, out, mean):
+    """A stage of Heun's. Writes the ghost cells of ``u``, and ``q`` and ``h`` to ``kept``, unless that is ``None``.
 
     The first one is given the force times ``dt`` and leaves ``u + dt rate(u)`` in ``out``, and in ``mean`` the end of
     the substep but for the fluxes of the second stage. The second one is given that and leaves the end in ``out``.
@@ -149,8 +150,10 @@ def _advance(u, given, first, walls, scheme, inverses, out, mean):
         a, aa, b = b, bb, right - x
         bb = plus(epsilon, b, b)
         q = half / (aa + bb)
-        store(inverses, p, q)
         h = plus(epsilon, a, b) * (a + b) * q
+        if kept is not None:
+            store(kept, 2 * p, q)
+            store(kept, 2 * p + w, h)
         lower, upper = positive(h - x), positive(x + h)
         left, flux = flux, less(plus(rising * rising, lower, lower), viscosity, a)
         _leave(p - w, before, flux - left, rate, given, first, out, mean, lanes)
@@ -169,8 +172,8 @@ def _leave(p, u, change, rate, given, first, out, mean, lanes):
 
 
 @inner
-def _invert(u, walls, scheme, inverses):
-    """The inverse denominators alone. Writes the ghost cells of ``u``."""
+def _keep(u, walls, scheme, kept):
+    """What :func:`_advance` keeps, alone. Writes the ghost cells of ``u``."""
     _, e, periodic, lanes = scheme
     w, half, epsilon = len(lanes), spread(u.dtype.type(0.5), lanes), spread(e, lanes)
     _ghosts(u, walls, periodic, lanes)
@@ -179,9 +182,11 @@ def _invert(u, walls, scheme, inverses):
     bb = plus(epsilon, b, b)
     for p in range(w, len(u) - w, w):
         right = load(u, p + w, lanes)
-        aa, b = bb, right - x
+        a, aa, b = b, bb, right - x
         bb = plus(epsilon, b, b)
-        store(inverses, p, half / (aa + bb))
+        q = half / (aa + bb)
+        store(kept, 2 * p, q)
+        store(kept, 2 * p + w, plus(epsilon, a, b) * (a + b) * q)
         x = right
 
 
@@ -211,7 +216,7 @@ def _ghosts(u, walls, periodic, lanes):
 
 
 @inner
-def _pull_stage(u, inverses, above, walls, scheme, totals, first, out, push):
+def _pull_stage(u, kept, above, walls, scheme, totals, first, out, push):
     """The cotangent of ``u`` from ``above``, that of ``u + dt rate(u)``.
 
     In the second stage it is written to ``out``. In the first one ``out`` holds what comes to the start as one half of
@@ -224,8 +229,8 @@ def _pull_stage(u, inverses, above, walls, scheme, totals, first, out, push):
     _wrap(above, periodic, lanes)
     x, before, y = load(u, w, lanes), load(above, 0, lanes), load(above, w, lanes)
     b, m = x - load(u, 0, lanes), y - before
-    entering = _pull_cell(u, inverses, above, w, True, epsilon, lanes)
-    leaving = _pull_cell(u, inverses, above, last, False, epsilon, lanes)
+    entering = _pull_cell(u, kept, above, w, True, epsilon, lanes)
+    leaving = _pull_cell(u, kept, above, last, False, epsilon, lanes)
     if periodic:
         entering, leaving = leaving, entering
     else:  # differences at the ends are 2 (u - value)
@@ -240,11 +245,11 @@ def _pull_stage(u, inverses, above, walls, scheme, totals, first, out, push):
     of_viscosity, bb, b2 = load(totals, 0, lanes), plus(epsilon, b, b), b + b
     own, face, share = b, b, entering
     for p in range(w, last + w, w):
-        right, after, q = load(u, p + w, lanes), load(above, p + w, lanes), load(inverses, p, lanes)
+        right, after = load(u, p + w, lanes), load(above, p + w, lanes)
+        q, h = load(kept, 2 * p, lanes), load(kept, 2 * p + w, lanes)
         a, aa, a2, l = b, bb, b2, m
         b, m = right - x, after - y
         bb, b2 = plus(epsilon, b, b), b + b
-        h = plus(epsilon, a, b) * (a + b) * q
         rising, falling = positive(x + h) * m, positive(h - x)
         g, h2 = plus(rising, falling, l) * q, h + h
         left, face = face, less(plus(share, g, plus(bb, a2, b - h2)), viscosity, l)
@@ -268,12 +273,12 @@ def _leave_pulled(p, above, found, rate, first, out, push, lanes):
 
 
 @inner
-def _pull_cell(u, inverses, above, p, to_left, epsilon, lanes):
+def _pull_cell(u, kept, above, p, to_left, epsilon, lanes):
     """What comes, by a cell's slope, to the difference to its left or to its right."""
-    w, x, y, q = len(lanes), load(u, p, lanes), load(above, p, lanes), load(inverses, p, lanes)
+    w, x, y = len(lanes), load(u, p, lanes), load(above, p, lanes)
+    q, h = load(kept, 2 * p, lanes), load(kept, 2 * p + w, lanes)
     a, b = x - load(u, p - w, lanes), load(u, p + w, lanes) - x
     l, m = y - load(above, p - w, lanes), load(above, p + w, lanes) - y
-    h = plus(epsilon, a, b) * (a + b) * q
     g = plus(positive(x + h) * m, positive(h - x), l) * q
     near, far = (a, b) if to_left else (b, a)
     return g * plus(plus(epsilon, far, far), near + near, far - (h + h))
