@@ -1,6 +1,6 @@
 """What bounds the compiled loops of finite-volume Burgers with many scenarios: divisions, arithmetic, memory.
 
-    python tests/benchmarks/stencil_bound.py        # results/stencil_bound.json, one minute
+    python tests/benchmarks/stencil_bound.py        # results/stencil_bound.json, a minute
 
 Nanoseconds for each cell and stage (two stages in a substep), 96 scenarios of 128 cells, 32 steps:
 
@@ -13,7 +13,8 @@ Nanoseconds for each cell and stage (two stages in a substep), 96 scenarios of 1
                 the change between rows and registers
 
 The way back is a stage computed again and its adjoint; its divisions are those of the former. CPU time of one core,
-the least of several samples, all in turn.
+the least of several samples, all in turn. And the milliseconds that the loss of ``peers_stencil.py`` and its gradient
+take where nothing is simulated.
 """
 
 from __future__ import annotations
@@ -41,8 +42,16 @@ from dpcontrol.kernels.loops.compiling import OPTIONS
 
 RESULT = Path(__file__).parent / "results" / "stencil_bound.json"
 SCENARIOS, TIMES = 96, 200
-# products and multiply-adds, additions, comparisons, divisions: of the two stages, and of their adjoints
-FORWARD, BACKWARD = ((9, 7, 2, 1), (8, 6, 2, 1)), ((15, 11, 2, 0), (16, 13, 2, 0))
+# products and multiply-adds, additions, comparisons, divisions
+PARTS = {
+    "stage first": (9, 7, 2, 1),
+    "stage second": (8, 6, 2, 1),
+    "again first": (9, 7, 2, 1),
+    "again second": (8, 6, 2, 1),
+    "adjoint first": (13, 12, 2, 0),
+    "adjoint second": (12, 10, 2, 0),
+}
+WAYS = {"forward": ("stage",), "back": ("again", "adjoint")}
 
 
 def operations(counts: tuple[int, int, int, int]) -> Callable[..., Any]:
@@ -68,19 +77,25 @@ def operations(counts: tuple[int, int, int, int]) -> Callable[..., Any]:
 
 
 @njit(**OPTIONS)
-def stages(first, adjoint, work, totals, scheme, times):
-    """A stage, or its adjoint, over and over."""
-    u, force, walls, inverse, out, more = work
+def stages(first, work, kept, scheme, times):
+    """A stage over and over."""
+    u, force, walls, out, more = work
     for _ in range(times):
-        if not adjoint:
-            if first:
-                loops._advance(u, force, True, walls, scheme, inverse, out, more)
-            else:
-                loops._advance(u, force, False, walls, scheme, inverse, out, more)
-        elif first:
-            loops._pull_stage(u, inverse, force, walls, scheme, totals, True, out, more)
+        if first:
+            loops._advance(u, force, True, walls, scheme, kept, out, more)
         else:
-            loops._pull_stage(u, inverse, force, walls, scheme, totals, False, out, more)
+            loops._advance(u, force, False, walls, scheme, kept, out, more)
+
+
+@njit(**OPTIONS)
+def adjoints(first, work, kept, totals, scheme, times):
+    """The adjoint of a stage over and over."""
+    u, above, walls, out, push = work
+    for _ in range(times):
+        if first:
+            loops._pull_stage(u, kept, above, walls, scheme, totals, True, out, push)
+        else:
+            loops._pull_stage(u, kept, above, walls, scheme, totals, False, out, push)
 
 
 def runs(dtype: str, substeps: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -97,37 +112,68 @@ def runs(dtype: str, substeps: int) -> tuple[Callable[[], Any], Callable[[], Any
     )
 
 
+class Nothing(torch.autograd.Function):
+    """Hands out states and gradients that lie there already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, controls: torch.Tensor, states: torch.Tensor, gradient: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.gradient = gradient
+        return states.view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.gradient, None, None
+
+
+def loss_alone(dtype: str) -> float:
+    """Milliseconds of the loss of ``peers_stencil.py`` and its gradient, 100 scenarios, without any simulation."""
+    _, controls = (torch.from_numpy(part) for part in scene(100, dtype))
+    states, gradient = torch.zeros(STEPS + 1, 100, CELLS, dtype=controls.dtype), torch.zeros_like(controls)
+
+    def call() -> Any:
+        u = controls.clone().requires_grad_()
+        value = Nothing.apply(u, states, gradient)[-1].square().sum() + u.square().sum()
+        return torch.autograd.grad(value, u)[0]
+
+    return 1e3 * least({"loss": call}, 2.0)["loss"]
+
+
 def measure(dtype: str) -> dict[str, Any]:
     """Nanoseconds for each cell and stage."""
     kind, width = np.dtype(dtype).type, 64 // np.dtype(dtype).itemsize
     lanes, size = (0,) * width, (CELLS + 2) * width
     generator = np.random.default_rng(0)
-    work = tuple(generator.random(n).astype(dtype) for n in (size, size, 3 * width, size, size, size))
-    totals, values = np.zeros(3 * width, dtype), np.ones(CELLS * width, dtype)
-    scheme = (kind(1e-4), kind(1e-6), True, lanes)
-    calls: dict[str, Callable[[], Any]] = {}
+    work = tuple(generator.random(n).astype(dtype) for n in (size, size, 3 * width, size, size))
+    kept, totals = generator.random(2 * size).astype(dtype), np.zeros(3 * width, dtype)
+    values, scheme = np.ones(CELLS * width, dtype), (kind(1e-4), kind(1e-6), True, lanes)
     divide = operations((0, 0, 0, 1))
-    calls["divisions"] = lambda: divide(values, lanes, TIMES)
-    for i, counts in enumerate((*FORWARD, *BACKWARD)):
-        only, adjoint, first = operations(counts), i > 1, i in (0, 3)
-        calls[f"arithmetic {i}"] = lambda only=only: only(np.ones(CELLS * width, dtype), lanes, TIMES)
+    calls: dict[str, Callable[[], Any]] = {"divisions": lambda: divide(values, lanes, TIMES)}
+    for name, counts in PARTS.items():
+        only, first = operations(counts), name.endswith("first")
+        calls[f"arithmetic {name}"] = lambda only=only: only(np.ones(CELLS * width, dtype), lanes, TIMES)
 
-        def stage(adjoint: bool = adjoint, first: bool = first) -> None:
-            work[4][:], work[5][:] = 0, 0  # sums do not grow without bounds
-            stages(first, adjoint, work, totals, scheme, TIMES)
+        def cached(name: str = name, first: bool = first) -> None:
+            work[3][:], work[4][:] = 0, 0  # sums do not grow without bounds
+            if name.startswith("adjoint"):
+                adjoints(first, work, kept, totals, scheme, TIMES)
+            else:
+                stages(first, work, kept if name.startswith("again") else None, scheme, TIMES)
 
-        calls[f"first cache {i}"] = stage
+        calls[f"first cache {name}"] = cached
     for substeps in (4, 8):
         calls[f"forward {substeps}"], calls[f"back {substeps}"] = runs(dtype, substeps)
-    seconds = least(calls, 1.5)
+    seconds = least(calls, 2.5)
     once = 1e9 / (TIMES * CELLS * width)
     found: dict[str, Any] = {"divisions": seconds["divisions"] * once}
     updates = 1e9 / (SCENARIOS * CELLS * STEPS * 8)
-    for way, parts in (("forward", (0, 1)), ("back", (0, 1, 2, 3))):
+    for way, parts in WAYS.items():
+        names = [name for name in PARTS if name.startswith(parts)]
         four, eight = seconds[f"{way} 4"] * updates, seconds[f"{way} 8"] * updates
         found[way] = {
-            "arithmetic": sum(seconds[f"arithmetic {i}"] for i in parts) * once / 2,
-            "first cache": sum(seconds[f"first cache {i}"] for i in parts) * once / 2,
+            "arithmetic": sum(seconds[f"arithmetic {name}"] for name in names) * once / 2,
+            "first cache": sum(seconds[f"first cache {name}"] for name in names) * once / 2,
             "in place": eight - four,
             "a step": 2 * four - eight,
             "all": four,
@@ -142,6 +188,7 @@ if __name__ == "__main__":
         "command": "python tests/benchmarks/stencil_bound.py",
         "machine": platform.processor() or platform.machine(),
         "nanoseconds for each cell and stage": results,
+        "milliseconds of the loss alone": {dtype: loss_alone(dtype) for dtype in results},
     }
     RESULT.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
