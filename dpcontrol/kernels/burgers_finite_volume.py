@@ -23,7 +23,8 @@ class FiniteVolumeKernel(Kernel):
     """Whole runs of :class:`~dpcontrol.sim.burgers_finite_volume.FiniteVolumeBurgers`, ``substeps`` in every step.
 
     Kept are the states of whole steps only: on the way back a step is run once more, which costs less than reading its
-    stages from memory. Value and gradient take less than four times the forward run. Many scenarios run side by side in
+    stages from memory. For this a thread needs room for six numbers for each cell and substep of one step and of the
+    scenarios in one register (two, for a single one). Value and gradient take less than four times the forward run. Many scenarios run side by side in
     vector registers, one or two (float32: up to four) one after the other. The loops are compiled at their first call,
     for each dtype and either kind by itself (some seconds), and kept in Numba's cache on disk.
 

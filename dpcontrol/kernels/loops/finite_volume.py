@@ -2,8 +2,8 @@
 
 The scheme is that of :class:`~dpcontrol.sim.burgers_finite_volume.FiniteVolumeBurgers`. A scenario is run from its
 first step to its last: all that it needs stays in the innermost caches. The loops over cells become vector
-instructions; :mod:`dpcontrol.kernels.loops.finite_volume_abreast` is for many scenarios, and takes half the time of
-each.
+instructions; :mod:`dpcontrol.kernels.loops.finite_volume_abreast` is for many scenarios, and takes less than half the
+time for each.
 
 Layout of the work arrays: cell ``i`` stands at ``i + 2``, with two ghost cells at either end. A face between two cells
 is stored where the cell to its right is.
