@@ -24,9 +24,11 @@ class FiniteVolumeKernel(Kernel):
 
     Kept are the states of whole steps only: on the way back a step is run once more, which costs less than reading its
     stages from memory. For this a thread needs room for six numbers for each cell and substep of one step and of the
-    scenarios in one register (two, for a single one). Value and gradient take less than four times the forward run. Many scenarios run side by side in
-    vector registers, one or two (float32: up to four) one after the other. The loops are compiled at their first call,
-    for each dtype and either kind by itself (some seconds), and kept in Numba's cache on disk.
+    scenarios in one register (two, for a single one). Value and gradient take less than four times the forward run.
+
+    Many scenarios run side by side in vector registers, one or two (float32: up to four) one after the other. The loops
+    are compiled at their first call, for each dtype and either kind by itself (some seconds), and kept in Numba's cache
+    on disk.
 
     CPU only. A twin for GPUs has the same two methods over tensors of that device: a thread block for each scenario
     with its cells in shared memory; ``FiniteVolumeBurgers.kernel`` chooses between them by the state's device.
