@@ -116,7 +116,8 @@ def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> Gradi
     if not isinstance(problem, Problem):
         raise UsageError(f"check_gradient needs a Problem; found {type(problem).__name__}.")
     if View.EXACT_GRADIENT not in problem.offers:
-        raise UsageError(f"{problem.name} offers no exact gradient, so there is nothing to check.")
+        mode = "" if problem.gradient.exact else f" under gradient={problem.gradient}"
+        raise UsageError(f"{problem.name} offers no exact gradient{mode}, so there is nothing to check.")
     exact = in_double(problem)
     generator = torch.Generator().manual_seed(seed)
     meter = Meter(exact)

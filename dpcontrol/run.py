@@ -207,9 +207,10 @@ def _with_failures(status: Status, meter: Meter) -> Status:
     hopeless = torch.nonzero(~torch.isfinite(meter.best)).flatten()
     if len(hopeless):
         where = diagnose(meter.problem, meter.trees(meter.start()))
+        wanted = "a finite loss with a finite gradient" if meter.counts.gradients else "a finite loss"
         at_start = ", although the start guess gives one." if where is None else f": {where}"
         return Status(
-            "diverged", f"{len(hopeless)} of {meter.instances} searches never saw a finite loss{at_start}"
+            "diverged", f"{len(hopeless)} of {meter.instances} searches never saw {wanted}{at_start}"
         )
     failure = meter.latest_failure()
     if failure is None:

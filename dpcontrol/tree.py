@@ -83,6 +83,16 @@ def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     )
 
 
+def ordered_like(value: Tree, reference: Tree) -> Tree:
+    """The same tree with the entries of its dicts in the order of another: lists of leaves go by that order."""
+    kind = type(value)
+    if kind is dict and type(reference) is dict and value.keys() == reference.keys():
+        return {key: ordered_like(value[key], like) for key, like in reference.items()}
+    if (kind is tuple or kind is list) and type(reference) is kind and len(value) == len(reference):
+        return kind(ordered_like(part, like) for part, like in zip(value, reference, strict=True))
+    return value
+
+
 def same_structure(first: Tree, second: Tree) -> bool:
     """Whether two trees have the same nodes (leaves may differ in shape)."""
     return bool(pytree.tree_structure(first) == pytree.tree_structure(second))

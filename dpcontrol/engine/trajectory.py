@@ -83,6 +83,12 @@ def rollout(
         UsageError: if the number of steps is not determined or contradictory, or if the simulator has no such
             parameter.
     """
+    if gradient is not None and not isinstance(gradient, GradientMode):
+        raise UsageError(
+            f"gradient is how the loop is differentiated, a mode such as Full() or Checkpointed(); found {gradient!r}."
+        )
+    if length is not None and (not isinstance(length, int) or length < 0):
+        raise UsageError(f"length is a whole number of steps, zero or more; found {length!r}.")
     horizons = {len(leaf) for leaf in tree.leaves((controls, noise))} | (
         set() if length is None else {length}
     )
@@ -129,7 +135,8 @@ def eager_step(simulator: Steps) -> Step:
 
     def step(state: Tree, row: Tree, coefficients: Tree, k: int) -> Tree:
         control, noise = row
-        return simulator.step(state, control, coefficients, noise, k * simulator.dt)
+        after = simulator.step(state, control, coefficients, noise, k * simulator.dt)
+        return tree.ordered_like(after, state)
 
     return step
 

@@ -340,6 +340,8 @@ def _asked(step: Callable[..., Leaves], arguments: tuple[Any, ...]) -> Any:
     """
     try:
         graph = _traced(step, arguments, tracing_mode="fake", _allow_non_fake_inputs=True)
+    except UsageError:
+        raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = f"{type(error).__name__}: {(lines or [''])[0][:160]}"

@@ -23,9 +23,10 @@ class Kept:
 
     def of(self, coefficients: Tables, make: Callable[[Tables], Any]) -> Any:
         """``make(coefficients)``, or what it gave for this very object the last time."""
-        if self._last is None or self._last[0] is not coefficients:
-            self._last = coefficients, make(coefficients)
-        return self._last[1]
+        last = self._last  # looked at once: another thread may put its own there meanwhile
+        if last is None or last[0] is not coefficients:
+            last = self._last = coefficients, make(coefficients)
+        return last[1]
 
 
 def factors(size: int) -> list[int]:

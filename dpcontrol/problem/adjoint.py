@@ -149,9 +149,26 @@ def gradient_growth(problem: Problem, z: Mapping[str, Tree] | None = None) -> Gr
 
 
 def in_double(problem: Problem) -> Problem:
-    """The same problem in float64."""
+    """The same problem in float64.
+
+    Raises:
+        UsageError: if it cannot run so, because its functions capture tensors of another precision.
+    """
     data = {name: tree.to(value, dtype=torch.float64) for name, value in problem.scenarios.data.items()}
-    return replace(problem, scenarios=replace(problem.scenarios, data=data))
+    exact = replace(problem, scenarios=replace(problem.scenarios, data=data))
+    kinds = {leaf.dtype for leaf in tree.leaves(problem.scenarios.data) if leaf.is_floating_point()}
+    if kinds != {torch.float64}:
+        try:
+            with torch.no_grad():
+                exact.loss(exact.start())
+        except RuntimeError as error:
+            if "dtype" not in str(error):
+                raise
+            raise UsageError(
+                f"this is looked at in float64, in which {problem.name} does not run ({error}): a tensor of another "
+                "precision that a step or a cost captures has to come in through parameters or scenarios."
+            ) from error
+    return exact
 
 
 def _growth(norms: Tensor) -> tuple[float, float]:

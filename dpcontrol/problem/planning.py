@@ -66,7 +66,7 @@ class GradientPlan:
     def _sentence(self, cost: GradientCost) -> str:
         if isinstance(cost.mode, Full):
             return f"keeps {in_words(cost.bytes)}, no step is run again"
-        if not isinstance(cost.mode, Checkpointed):
+        if not cost.mode.exact:
             return f"biased: keeps at most {in_words(cost.bytes)}, no step is run again"
         again = f"{cost.recomputed:,} steps run again ({cost.recomputed / max(self.steps, 1):.2f} for each)"
         if cost.recomputed == self.steps:

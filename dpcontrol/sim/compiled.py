@@ -79,7 +79,8 @@ class Compiled(Wrapper):
             return own
 
         def step(x: Tree, row: Tree, constants: Any, t: Any) -> Tree:
-            return self.inner.step(x, row[0], constants, row[1], t)
+            after = self.inner.step(x, row[0], constants, row[1], t)
+            return _of_the_same_kind(after, x)
 
         own_rows = _scenario_data(self.inner, coefficients)
         row = control, noise
@@ -91,6 +92,17 @@ class Compiled(Wrapper):
         if not self.compilations.count:
             require_compiler()
         return CompiledKernel(step, self.dt, self.compilations, _per_scenario(state, coefficients, own_rows))
+
+
+def _of_the_same_kind(after: Tree, before: Tree) -> Tree:
+    """What a step returned; refused where its numbers are stored otherwise than those it was given."""
+    kinds = [[leaf.dtype for leaf in tree.leaves(state)] for state in (before, after)]
+    if kinds[0] != kinds[1]:
+        raise UsageError(
+            f"a compiled step returns numbers of the kind that it was given; it was given {tree.describe(before)} and "
+            f"returned {tree.describe(after)}: convert the result back, or start with that precision."
+        )
+    return after
 
 
 def require_compiler() -> None:

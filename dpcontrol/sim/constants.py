@@ -32,18 +32,17 @@ class Constants:
         key = _numbers(parameters)
         if key is None:
             return make()
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, make(), {}
-        return self._kept[1]
+        kept = self._kept  # looked at once: another thread may put its own there meanwhile
+        if kept is None or kept[0] != key:
+            kept = self._kept = key, make(), {}
+        return kept[1]
 
     def kernel(self, coefficients: Any, kind: type[K], make: Callable[[], K]) -> K:
         """``make()``, or for the coefficients that are kept the kernel of that kind that they had the last time."""
-        if self._kept is None or self._kept[1] is not coefficients:
+        kept = self._kept
+        if kept is None or kept[1] is not coefficients:
             return make()
-        kernels = self._kept[2]
-        if kind not in kernels:
-            kernels[kind] = make()
-        found = kernels[kind]
+        found = kept[2].setdefault(kind, make()) if kind not in kept[2] else kept[2][kind]
         assert isinstance(found, kind)
         return found
 
@@ -53,8 +52,9 @@ def _numbers(parameters: Mapping[str, Tensor]) -> Hashable:
     values = parameters.values()
     if any(type(value) is not Tensor or value.ndim or value.device.type != "cpu" for value in values):
         return None
-    forward_mode = torch.autograd.forward_ad._current_level >= 0
-    if forward_mode or not readable(*values) or any(torch.is_complex(value) for value in values):
+    # where a transform is at work, tensors that are made belong to it and end with it
+    at_work = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    if at_work or not readable(*values) or any(torch.is_complex(value) for value in values):
         return None
     inference = torch.is_inference_mode_enabled()  # its tensors can be in no graph
     return inference, *((name, value.dtype, value.item()) for name, value in parameters.items())

@@ -47,7 +47,8 @@ class FunctionSimulator(Simulator):
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         offered = {**coefficients, "noise": noise, "t": t}
-        return self.function(state, control, **{name: offered[name] for name in self.keywords})
+        after = self.function(state, control, **{name: offered[name] for name in self.keywords})
+        return tree.ordered_like(after, state)
 
 
 @dataclass(frozen=True)

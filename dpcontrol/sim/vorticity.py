@@ -154,7 +154,6 @@ class VorticityFlow(Simulator):
         nu, mu, chi = (parameters[name] for name in ("viscosity", "drag", "stirring"))
         box, device, cut = self.box, nu.device, self.transforms.cut
         linear = -spread(nu, 2) * cut(box.squared_wavenumber(device)) - spread(mu, 2)
-        kx, ky = (cut(k) for k in box.wavenumbers(device, odd=True))
         wave = 2 * math.pi * self.stirring_mode / self.lengths[1]
         one_wave = torch.zeros(self.shape[0], self.shape[1] // 2 + 1, dtype=torch.float64, device=device)
         one_wave[0, self.stirring_mode] = -wave * box.points / 2
@@ -162,10 +161,19 @@ class VorticityFlow(Simulator):
             "scheme": self.scheme.coefficients(linear, self.dt, kept=cut(box.kept(self.dealiasing, device))),
             "force": spread(chi, 2) * cut(one_wave),
         }
-        to_velocity = cut(self._to_velocity(device)).contiguous()
-        of_products = torch.stack((kx.square() - ky.square(), kx * ky))
-        term = Advection(self.transforms, cast(to_velocity, nu.dtype), cast(of_products, nu.dtype))
-        return {**cast(coefficients, nu.dtype), "term": term}
+        return {**cast(coefficients, nu.dtype), "term": self._advection(nu.dtype, device)}
+
+    def _advection(self, dtype: torch.dtype, device: torch.device) -> Advection:
+        """The nonlinear term, constants of the grid: a transform that is at work must not take its tensors for its own.
+
+        They ride along in the coefficients as no leaves of theirs, so that they outlive the transform.
+        """
+        cut = self.transforms.cut
+        with torch._C._DisableFuncTorch():
+            kx, ky = (cut(k) for k in self.box.wavenumbers(device, odd=True))
+            to_velocity = cut(self._to_velocity(device)).contiguous()
+            of_products = torch.stack((kx.square() - ky.square(), kx * ky))
+            return Advection(self.transforms, cast(to_velocity, dtype), cast(of_products, dtype))
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         """One step of the scheme."""
