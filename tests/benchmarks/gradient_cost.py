@@ -1,4 +1,4 @@
-"""What gradients cost: time and memory of each exact mode, and growth with steps and scenarios.
+"""What gradients cost: time and memory of each exact mode, and growth with steps, cells and scenarios.
 
     python tests/benchmarks/gradient_cost.py            # measures everything: results/gradient_cost.json and .png
     python tests/benchmarks/gradient_cost.py memory     # one part again: memory, ratios, simulators or growth
@@ -33,7 +33,7 @@ import dpcontrol as dp
 from dpcontrol import tree
 from dpcontrol.engine import Checkpointed, Full, GradientMode
 from dpcontrol.problem import Problem
-from dpcontrol.sim import FiniteVolumeBurgers, KuramotoSivashinsky
+from dpcontrol.sim import FiniteVolumeBurgers, KuramotoSivashinsky, Simulator
 
 RESULTS = Path(__file__).parent / "results"
 MODES: dict[str, GradientMode] = {
@@ -44,17 +44,21 @@ MODES: dict[str, GradientMode] = {
 SYSTEMS = ("finite-volume Burgers, 128 cells", "Kuramoto-Sivashinsky, ETDRK4, 64 cells")
 STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
 SCENARIOS = (1, 3, 10, 30, 100, 300, 1000)
+GRID = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+SIZES = {"steps": STEPS, "cells": GRID, "scenarios": SCENARIOS}
 MEMORY_STEPS, MEMORY_SCENARIOS = 1000, 20
 CELLS = 32
 
 
-def posed(system: str, steps: int, scenarios: int) -> Problem:
-    """Steer a row of waves with a force in every cell."""
+def posed(system: str, steps: int, scenarios: int, cells: int | None = None) -> Problem:
+    """Steer a row of waves with a force in every cell; other numbers of cells at steps that stay stable."""
     if system == SYSTEMS[0]:
-        cells, simulator = 128, FiniteVolumeBurgers(dt=0.002, viscosity=0.01)
+        cells = cells or 128
+        simulator: Simulator = FiniteVolumeBurgers(dt=0.002 * min(1.0, (128 / cells) ** 2), viscosity=0.01)
         wave = torch.sin(2 * torch.pi * (torch.arange(cells, dtype=torch.float64) + 0.5) / cells)
     else:
-        cells, simulator = 64, KuramotoSivashinsky(dt=0.1, cells=64, length=22.0)
+        cells = cells or 64
+        simulator = KuramotoSivashinsky(dt=0.1, cells=cells, length=22.0 * cells / 64)
         wave = torch.cos(2 * torch.pi * torch.arange(cells, dtype=torch.float64) / cells)
     initial = wave * torch.linspace(0.2, 0.8, scenarios, dtype=torch.float64)[:, None]
     return dp.control_problem(
@@ -223,12 +227,17 @@ def memory(system: str, mode: str) -> dict[str, Any]:
 
 
 def growth(system: str, what: str) -> dict[str, Any]:
-    """CPU seconds of value and gradient against steps or scenarios, and exponents by regression."""
-    sizes = STEPS if what == "steps" else SCENARIOS
+    """CPU seconds of value and gradient against steps, cells or scenarios, and exponents by regression."""
+    sizes = SIZES[what]
     modes = ("Full()", "Checkpointed()")
     times: dict[str, list[float]] = {name: [] for name in modes}
     for size in sizes:
-        problem = posed(system, size, 1) if what == "steps" else posed(system, 30, size)
+        asked: dict[str, dict[str, int]] = {
+            "steps": {"steps": size, "scenarios": 1},
+            "cells": {"steps": 30, "scenarios": 1, "cells": size},
+            "scenarios": {"steps": 30, "scenarios": size},
+        }
+        problem = posed(system, **asked[what])
         tasks = {name: lambda m=name, p=problem: gradient(replace(p, gradient=MODES[m])) for name in modes}
         for name, row in least(tasks, 1.0).items():
             times[name].append(row["least"])
@@ -248,14 +257,14 @@ def growth(system: str, what: str) -> dict[str, Any]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Cost against steps and scenarios, doubly logarithmic, beside slope 1."""
+    """Cost against steps, cells and scenarios, doubly logarithmic, beside slope 1."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
-    for axis, what in zip(axes, ("steps", "scenarios"), strict=True):
+    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.4), constrained_layout=True)
+    for axis, what in zip(axes, SIZES, strict=True):
         for colour, entry in zip("kb", (e for e in record["growth"] if e["against"] == what), strict=True):
             for style, (mode, row) in zip(("o-", "s--"), entry["seconds"].items(), strict=True):
                 label = f"{entry['system'].split(',')[0]}, {mode}: exponent {entry['exponent'][mode]:.2f}"
@@ -290,7 +299,7 @@ def main(parts: list[str]) -> None:
     if not parts or "simulators" in parts:
         record["simulators"] = simulators([])
     if not parts or "growth" in parts:
-        record["growth"] = [growth(system, what) for what in ("steps", "scenarios") for system in SYSTEMS]
+        record["growth"] = [growth(system, what) for what in SIZES for system in SYSTEMS]
     if not parts:
         record["load after"] = os.getloadavg()[0]
     path.write_text(json.dumps(record, indent=1) + "\n")
