@@ -28,13 +28,14 @@ class Compiled(Wrapper):
     """``inner`` with its step, and the vector-Jacobian product of its step, compiled. The same numbers to rounding.
 
     **Small states** (up to 64 numbers for each scenario, on the CPU, with Numba installed): whole runs become one loop
-    over steps and scenarios of scalar arithmetic, its adjoint another one (:mod:`dpcontrol.kernels.scalar`). Each takes
-    a second or so to compile (at most some ten), once for a machine. Tensors that the step captures are looked at
-    in every run, but they stay those that it captured first: a name that is bound to another tensor later is not
+    over steps and scenarios of scalar arithmetic, its adjoint another one (:mod:`dpcontrol.kernels.scalar`). Each
+    takes a second or so to compile (at most some ten), once for a machine. Tensors that the step captures are looked
+    at in every run, but they stay those that it captured first: a name that is bound to another tensor later is not
     noticed, no more than a captured number that changes, nor a tensor that is changed in place between a run and its
-    way back. What varies belongs into parameters or scenarios. A step goes the other way if it is long, if it is made of
-    other operations than elementwise functions, sums, products of small matrices and rearrangements, or if it does not
-    pass the comparison with the eager step. The logger ``dpcontrol.kernels.scalar`` says which and why (level ``INFO``), and so does ``traces.reasons``.
+    way back. What varies belongs into parameters or scenarios. A step goes the other way if it is long, if it is made
+    of other operations than elementwise functions, sums, products of small matrices and rearrangements, or if it does
+    not pass the comparison with the eager step. The logger ``dpcontrol.kernels.scalar`` says which and why (level
+    ``INFO``), and so does ``traces.reasons``.
 
     **Others**: one small graph for a few steps together. Compiling takes seconds, at the first value and at the first
     gradient, and again for every other shape, dtype or device; a smaller batch of scenarios is filled up to one that is
