@@ -55,18 +55,22 @@ class TaylorRow:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What :func:`check_gradient` found. ``passed`` is its verdict; ``unjudged`` says why there is none, if so."""
+    """What :func:`check_gradient` found. ``passed`` is its verdict; ``unjudged`` says why there is none, if so.
+
+    ``at_start`` says what is not finite at the start guess, from where a search would have to begin.
+    """
 
     problem: str
     rows: tuple[TaylorRow, ...]
     finite: str
     growth: str
     unjudged: str | None = None
+    at_start: str | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether every slot's gradient is right, and no Hessian wrong."""
-        return self.unjudged is None and all(
+        """Whether every slot's gradient is right, also at the start guess there, and no Hessian wrong."""
+        return self.unjudged is None and self.at_start is None and all(
             row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows
         )
 
@@ -92,6 +96,8 @@ class GradientCheck:
                 f"the gradient is right, the second derivative in {', '.join(wrong)} is WRONG: "
                 "take no strategy of Newton's kind"
             )
+        if self.at_start is not None:
+            return f"the gradient is right, but no search can begin at the start guess: {self.at_start}"
         return "the gradient is right"
 
 
@@ -125,7 +131,9 @@ def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> Gradi
         meter.start() if at is None else tree.ravel(exact.unknown.free(tree.to(at, dtype=torch.float64)), 1)
     )
     scale = meter.magnitudes()
+    at_start = None
     if at is None:
+        at_start = _at_start(meter, exact)
         point = _inside(meter, point + 0.1 * scale * _random(point, generator))
     rows = []
     for slot in exact.unknown.names:
@@ -135,7 +143,15 @@ def check_gradient(problem: Problem, *, seed: int = 0, at: Tree = None) -> Gradi
     z = meter.trees(point)
     unjudged = _why_unjudged(exact, z) if any(row.verdict == UNJUDGED for row in rows) else None
     growth = str(gradient_growth(problem, z))
-    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, z), growth, unjudged)
+    return GradientCheck(problem.name, tuple(rows), _finiteness(exact, z), growth, unjudged, at_start)
+
+
+def _at_start(meter: Meter, problem: Problem) -> str | None:
+    """What is not finite at the start guess; random points near it may lie beside a kink."""
+    losses, _ = meter.values_and_gradients(meter.start())
+    if bool(torch.isfinite(losses).all()):
+        return None
+    return diagnose(problem, problem.start()) or "its loss or gradient is not finite."
 
 
 def _why_unjudged(problem: Problem, z: Any) -> str:

@@ -100,6 +100,10 @@ def test_a_search_without_a_finite_gradient_says_so() -> None:
         initial_state=torch.zeros(1, 1, dtype=F64), horizon=3, objective=dp.reach(torch.ones(1)),
         control=dp.ControlSequence(1),
     )  # fmt: skip
+    check = dp.check_gradient(problem)
+    assert not check.passed
+    assert "no search can begin at the start guess: " in str(check)
+    assert "the gradient in control" in str(check)
     status = dp.solve(problem, "lbfgs").status
     assert status.kind == "diverged"
     assert "never saw a finite loss with a finite gradient" in status.sentence
