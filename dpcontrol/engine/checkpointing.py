@@ -58,7 +58,8 @@ def checkpointed_scan(
     """See :func:`dpcontrol.engine.scan.scan`. Every tensor that requires a gradient must come in by an argument.
 
     Raises:
-        UsageError: if the body uses a tensor that requires a gradient and did not come in by an argument.
+        UsageError: if the body uses a tensor that requires a gradient and did not come in by an argument, or draws
+            random numbers.
     """
     flat_carry, build_carry = tree.split_tensors(carry)
     flat_inputs, build_inputs = tree.split_tensors(inputs)
@@ -80,15 +81,25 @@ def checkpointed_scan(
 
 
 def _refuse_captured(loop: Loop, carry: list[Tensor], inputs: list[Tensor], constants: list[Tensor]) -> None:
-    """Run one step on constants: if its result still requires a gradient, a tensor came in by the back door."""
+    """Run one step on constants: if its result still requires a gradient, a tensor came in by the back door.
+
+    And if it draws random numbers, it would draw others when it is run again.
+    """
     if not torch.is_grad_enabled():
         return
+    drawn = torch.get_rng_state()
     row = tuple(leaf[0].detach() for leaf in inputs)
     after, out = loop.step(tuple(c.detach() for c in carry), row, tuple(c.detach() for c in constants), 0)
     if any(leaf.requires_grad for leaf in (*after, *out)):
         raise UsageError(
             "a step of a checkpointed loop uses a tensor that requires a gradient but is no argument of the loop, and "
             "would silently get none: pass it through parameters, scenarios or the unknown, or use Full()."
+        )
+    if not torch.equal(torch.get_rng_state(), drawn):
+        torch.set_rng_state(drawn)
+        raise UsageError(
+            "a step of a checkpointed loop draws random numbers (dropout in training mode?), and would draw others when "
+            "it is run again on the way back: pass them in as noise, put networks into eval(), or use Full()."
         )
 
 

@@ -142,3 +142,14 @@ def test_coefficients_made_inside_a_transform_are_not_kept_beyond_it() -> None:
     torch.testing.assert_close(
         loss(state), dp.rollout(SpectralBurgers(0.005, 16), state, length=4).states.square().sum()
     )
+
+
+def test_a_step_that_draws_random_numbers_is_not_run_again() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5)).double()
+    simulator = dp.HybridSimulator(dp.FunctionSimulator(lambda s, u: 0.9 * s), network)
+    state = torch.ones(2, 3, dtype=F64, requires_grad=True)
+    with pytest.raises(dp.UsageError, match="draws random numbers .* or use Full"):
+        dp.rollout(simulator, state, length=4, gradient=dp.Checkpointed())
+    network.eval()
+    dp.rollout(simulator, state, length=4, gradient=dp.Checkpointed()).states.sum().backward()
+    assert bool(torch.isfinite(state.grad).all())
