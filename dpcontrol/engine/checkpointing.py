@@ -98,8 +98,8 @@ def _refuse_captured(loop: Loop, carry: list[Tensor], inputs: list[Tensor], cons
     if not torch.equal(torch.get_rng_state(), drawn):
         torch.set_rng_state(drawn)
         raise UsageError(
-            "a step of a checkpointed loop draws random numbers (dropout in training mode?), and would draw others when "
-            "it is run again on the way back: pass them in as noise, put networks into eval(), or use Full()."
+            "a step of a checkpointed loop draws random numbers (dropout in training mode?), and would draw others "
+            "when it is run again on the way back: pass them in as noise, put networks into eval(), or use Full()."
         )
 
 
