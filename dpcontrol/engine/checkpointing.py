@@ -87,7 +87,8 @@ def _refuse_captured(loop: Loop, carry: list[Tensor], inputs: list[Tensor], cons
     """
     if not torch.is_grad_enabled():
         return
-    drawn = torch.get_rng_state()
+    watched = torch._C._len_torch_dispatch_stack() == 0  # a mode that traces has no numbers to look at
+    drawn = torch.get_rng_state() if watched else None
     row = tuple(leaf[0].detach() for leaf in inputs)
     after, out = loop.step(tuple(c.detach() for c in carry), row, tuple(c.detach() for c in constants), 0)
     if any(leaf.requires_grad for leaf in (*after, *out)):
@@ -95,7 +96,7 @@ def _refuse_captured(loop: Loop, carry: list[Tensor], inputs: list[Tensor], cons
             "a step of a checkpointed loop uses a tensor that requires a gradient but is no argument of the loop, and "
             "would silently get none: pass it through parameters, scenarios or the unknown, or use Full()."
         )
-    if not torch.equal(torch.get_rng_state(), drawn):
+    if drawn is not None and not torch.equal(torch.get_rng_state(), drawn):
         torch.set_rng_state(drawn)
         raise UsageError(
             "a step of a checkpointed loop draws random numbers (dropout in training mode?), and would draw others "
