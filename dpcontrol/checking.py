@@ -70,8 +70,10 @@ class GradientCheck:
     @property
     def passed(self) -> bool:
         """Whether every slot's gradient is right, also at the start guess there, and no Hessian wrong."""
-        return self.unjudged is None and self.at_start is None and all(
-            row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows
+        return (
+            self.unjudged is None
+            and self.at_start is None
+            and all(row.verdict != "wrong" and row.hessian != "WRONG" for row in self.rows)
         )
 
     def __str__(self) -> str:
