@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
+from dpcontrol.engine.trajectory import eager_step
 from dpcontrol.problem import course as courses
 from dpcontrol.problem import objective as folds
 from dpcontrol.problem.base import Problem
@@ -125,7 +126,9 @@ def _spread(value: Tree, amount: float) -> Tree:
 
 
 def _step_of(course: Course, noise: Tree) -> Step:
-    return lambda state, control: course.simulator.step(state, control, course.coefficients, noise, 0.0)
+    """The simulator's step as every loop takes it."""
+    step = eager_step(course.simulator)
+    return lambda state, control: step(state, (control, noise), course.coefficients, 0)
 
 
 def _guarded(step: Step, state: Tree, control: Tree) -> Step:
@@ -244,7 +247,7 @@ def _closes(course: Course, position: Position, control: Tree, noise: Tree) -> N
     with torch.no_grad():
         free = course.free_step(position, noise)
         acted = course.closing.control(free, course.simulator.dt, course.frame)
-        end = course.simulator.step(position.state, acted, course.coefficients, noise, 0.0)
+        end = _step_of(course, noise)(position.state, acted)
         target = tree.map(lambda t, x: t.expand_as(x), course.frame.scenario[course.closing.target], end)
     if not _close(end, target):
         raise UsageError(

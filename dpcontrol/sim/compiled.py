@@ -82,8 +82,7 @@ class Compiled(Wrapper):
             return own
 
         def step(x: Tree, row: Tree, constants: Any, t: Any) -> Tree:
-            after = self.inner.step(x, row[0], constants, row[1], t)
-            return _of_the_same_kind(after, x)
+            return _of_the_same_kind(self.inner.step(x, row[0], constants, row[1], t), x)
 
         own_rows = _scenario_data(self.inner, coefficients)
         row = control, noise
@@ -98,7 +97,8 @@ class Compiled(Wrapper):
 
 
 def _of_the_same_kind(after: Tree, before: Tree) -> Tree:
-    """What a step returned; refused where its numbers are stored otherwise than those it was given."""
+    """What a step returned, in the order of what it was given; refused where its numbers are stored otherwise."""
+    after = tree.ordered_like(after, before)
     kinds = [[leaf.dtype for leaf in tree.leaves(state)] for state in (before, after)]
     if kinds[0] != kinds[1]:
         raise UsageError(

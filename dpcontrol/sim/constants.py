@@ -42,7 +42,10 @@ class Constants:
         kept = self._kept
         if kept is None or kept[1] is not coefficients:
             return make()
-        found = kept[2].setdefault(kind, make()) if kind not in kept[2] else kept[2][kind]
+        kernels = kept[2]
+        if kind not in kernels:
+            kernels[kind] = make()
+        found = kernels[kind]
         assert isinstance(found, kind)
         return found
 

@@ -47,8 +47,7 @@ class FunctionSimulator(Simulator):
 
     def step(self, state: Tree, control: Tree, coefficients: Any, noise: Tree, t: float) -> Tree:
         offered = {**coefficients, "noise": noise, "t": t}
-        after = self.function(state, control, **{name: offered[name] for name in self.keywords})
-        return tree.ordered_like(after, state)
+        return self.function(state, control, **{name: offered[name] for name in self.keywords})
 
 
 @dataclass(frozen=True)

@@ -153,3 +153,15 @@ def test_a_step_that_draws_random_numbers_is_not_run_again() -> None:
     network.eval()
     dp.rollout(simulator, state, length=4, gradient=dp.Checkpointed()).states.sum().backward()
     assert bool(torch.isfinite(state.grad).all())
+
+
+def test_a_problem_may_be_posed_over_a_step_with_its_dict_in_another_order() -> None:
+    def step(state, control):
+        return {"b": 0.9 * state["b"] + 0.1 * control, "a": state["a"] + 0.1 * state["b"]}
+
+    start = {"a": torch.ones(1, 1, dtype=F64), "b": 2 * torch.ones(1, 1, dtype=F64)}
+    zero = {name: torch.zeros(1, dtype=F64) for name in start}
+    problem = dp.control_problem(
+        step, initial_state=start, horizon=4, objective=dp.reach(zero), control=dp.ControlSequence(1)
+    )
+    assert dp.solve(problem, "lbfgs").loss < 1e-12
