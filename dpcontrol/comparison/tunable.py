@@ -111,6 +111,7 @@ TUNABLE: Mapping[str, Space] = {
         "learning_rate": Range(1e-4, 3e-3),
         "updates": Range(0.1, 1.0),
         "batch": Choice((128, 256, 512)),
+        "entropy": Range(-4.0, -0.5, log=False),
         "discount": DISCOUNTS,
     },
     "cmaes": {"population": Range(6, 32, whole=True), "sigma": Range(0.05, 2.0)},
