@@ -106,6 +106,10 @@ TRAJECTORIES = {"full": 128, "small": 48}
 STEPS = {"full": 200, "small": 60}
 HORIZON = {"full": 100, "small": 20}
 UNROLL = {"full": 8, "small": 4}
+NETWORK = {
+    "full": {"width": 32, "depth": 3, "kernel": 5, "reach": 2},
+    "small": {"width": 16, "depth": 2, "kernel": 5},
+}
 STRATEGIES = ["unrolled", "stopped", "noisy", "supervised", "surrogate"]
 DEFAULTS = {
     "full": {"strategy": "unrolled", "strategies": STRATEGIES, "simulated_steps": 4_000_000},
@@ -127,7 +131,7 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
     return correction_problem(
         FiniteVolumeBurgers(DT, VISCOSITIES[0]),
         reference=finer(generator, TRAJECTORIES[size], STEPS[size], VISCOSITIES),
-        network=partial(FluxNet, width=16, depth=2, kernel=5),
+        network=partial(FluxNet, **NETWORK[size]),
         unroll=UNROLL[size],
         horizon=HORIZON[size],
         inputs=("viscosity",),

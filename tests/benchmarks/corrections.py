@@ -61,7 +61,7 @@ ADAM = {"batch": 32, "optimizer": "adam", "learning_rate": 5e-3}
 SOAP = {"batch": 8, "optimizer": "soap", "learning_rate": 5e-3}
 PLANS = {
     "vorticity_correction": Plan(80_000, {**SOAP, "validate_every": 100, "validation": 8, "rollout": 48}),
-    "burgers_correction": Plan(400_000, {**ADAM, "validate_every": 100, "rollout": 64}),
+    "burgers_correction": Plan(400_000, {**SOAP, "batch": 32, "validate_every": 100, "rollout": 64}),
     "advection_diffusion_correction": Plan(300_000, {**ADAM, "validate_every": 100}),
 }
 
