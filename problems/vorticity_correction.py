@@ -114,7 +114,7 @@ STEPS = {"full": 200, "small": 40}
 HORIZON = {"full": 100, "small": 20}
 SPIN_UP = {"full": 40, "small": 10}
 UNROLL = {"full": 8, "small": 4}
-WIDTH = {"full": 16, "small": 8}
+NETWORK = {"full": {"width": 32, "reach": 3}, "small": {"width": 8}}
 UNSEEN = {"full": 8, "small": 4}
 STRATEGIES = ["unrolled", "stopped", "noisy", "supervised", "surrogate"]
 DEFAULTS = {
@@ -193,9 +193,10 @@ class SeesVelocity(nn.Module):
     the vorticity, in any unit; the velocity is that of cells of unit side.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, width: int, reach: int = 1) -> None:
         super().__init__()
-        self.fluxes = FluxNet(inputs + 2, outputs, dimensions=2, carried=True, width=width, depth=2, kernel=3)
+        sizes = {"width": width, "reach": reach, "depth": 2, "kernel": 3}
+        self.fluxes = FluxNet(inputs + 2, outputs, dimensions=2, carried=True, **sizes)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, inputs, nx, ny)`` to ``(batch, outputs, nx, ny)``."""
@@ -236,7 +237,7 @@ def problem(*, size: str = "full", seed: int = 0) -> Problem:
     return correction_problem(
         FiniteVolumeVorticity(DT),
         reference=spectral(generator, TRAJECTORIES[size], size),
-        network=partial(SeesVelocity, width=WIDTH[size]),
+        network=partial(SeesVelocity, **NETWORK[size]),
         unroll=UNROLL[size],
         horizon=HORIZON[size],
         inputs=("viscosity",),
