@@ -82,6 +82,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ TRAJECTORIES = {"full": 128, "small": 48}
 STEPS = {"full": 200, "small": 60}
 HORIZON = {"full": 100, "small": 20}
 UNROLL = {"full": 8, "small": 4}
-NETWORK = {
+NETWORK: dict[str, dict[str, Any]] = {
     "full": {"width": 32, "depth": 3, "kernel": 5, "reach": 2},
     "small": {"width": 16, "depth": 2, "kernel": 5},
 }
