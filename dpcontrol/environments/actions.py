@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpcontrol.problem import ControlSequence, Problem
 from dpcontrol.problem.observing import law_of
-from dpcontrol.problem.slots import Policy
+from dpcontrol.problem.policy_slot import Policy
 from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree

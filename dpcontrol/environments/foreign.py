@@ -15,7 +15,7 @@ from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.problem import Problem
 from dpcontrol.problem.observing import Observer, observer
-from dpcontrol.problem.slots import BoundedNetwork
+from dpcontrol.problem.policy_slot import BoundedNetwork
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 

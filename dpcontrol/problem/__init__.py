@@ -4,12 +4,10 @@ from dpcontrol.problem.acting import (
     Acting,
     Delayed,
     Outset,
-    Played,
     Sensed,
     from_law,
     from_solution,
     from_value,
-    play,
 )
 from dpcontrol.problem.adjoint import GradientGrowth, gradient_growth
 from dpcontrol.problem.base import Demand, Origin, Problem, View
@@ -26,6 +24,8 @@ from dpcontrol.problem.inference import inference_problem
 from dpcontrol.problem.noise import Gaussian, LogNormal, StudentT
 from dpcontrol.problem.observation import Observation, observe
 from dpcontrol.problem.planning import GradientPlan, plan_gradient
+from dpcontrol.problem.playing import Played, play
+from dpcontrol.problem.policy_slot import Policy
 from dpcontrol.problem.predicting import (
     draw_prior,
     pointwise_log_likelihood,
@@ -41,14 +41,7 @@ from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.scenes import scene_generator
 from dpcontrol.problem.sensors import Component, Mask, Modes, Points
 from dpcontrol.problem.sites import from_sites, sites
-from dpcontrol.problem.slots import (
-    ControlSequence,
-    InitialState,
-    ObservationScale,
-    Parameters,
-    Policy,
-    ProcessNoise,
-)
+from dpcontrol.problem.slots import ControlSequence, InitialState, ObservationScale, Parameters, ProcessNoise
 from dpcontrol.problem.terms import closing, cost, effort, fold, misfit, penalty, reach, track
 from dpcontrol.problem.unknown import Unknown
 from dpcontrol.problem.windowing import window

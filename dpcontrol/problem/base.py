@@ -17,10 +17,11 @@ from dpcontrol.problem import objective as folds
 from dpcontrol.problem import shown
 from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Objective
+from dpcontrol.problem.policy_slot import Policy, played
 from dpcontrol.problem.prior import Prior
 from dpcontrol.problem.rolling import roll
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.slots import ControlSequence, Policy, played
+from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import Misfit, target_state
 from dpcontrol.problem.unknown import Law, Pose, Slot, Unknown
 from dpcontrol.problem.windows import Windows

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Beta, Distribution, Independent, TransformedDistribution, constraints
 from torch.distributions.utils import broadcast_all
 
 from dpcontrol.problem.normal_tails import (
@@ -276,3 +277,14 @@ class _Score(_Mapped):
         for slope, tangent in zip(others, tangents[1:], strict=True):
             moved = moved if tangent is None else moved - slope * tangent
         return moved / along
+
+
+def unvalidated(density: Distribution) -> Distribution:
+    """The same density without checks of its arguments, which ``torch.func.vmap`` cannot see through."""
+    bare = copy.copy(density)
+    bare._validate_args = False
+    if isinstance(bare, (Independent, TransformedDistribution)):
+        bare.base_dist = unvalidated(bare.base_dist)
+    if isinstance(bare, Beta):
+        bare._dirichlet = unvalidated(bare._dirichlet)  # type: ignore[assignment]
+    return bare

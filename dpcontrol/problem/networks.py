@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
-from dpcontrol.problem.slots import BoundedNetwork, MemoryNetwork, Policy, played
+from dpcontrol.problem.policy_slot import BoundedNetwork, MemoryNetwork, Policy, played
 from dpcontrol.problem.unknown import Inputs
 from dpcontrol.results import UsageError, first_line
 from dpcontrol.sim.hybrid import HybridSimulator

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.objective import Closing
-from dpcontrol.problem.slots import BoundedNetwork, ControlSequence
+from dpcontrol.problem.policy_slot import BoundedNetwork
+from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import Reach, Track
 from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.packed import Layout, sizes
-from dpcontrol.problem.slots import BoundedNetwork, ControlSequence, MemoryNetwork
+from dpcontrol.problem.policy_slot import BoundedNetwork, MemoryNetwork
+from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import target_state
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree

@@ -13,7 +13,8 @@ from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
 from dpcontrol import tree
-from dpcontrol.problem.white import draw, free_transform, unvalidated, white_transform
+from dpcontrol.problem.densities import unvalidated
+from dpcontrol.problem.white import draw, free_transform, white_transform
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 

@@ -235,7 +235,7 @@ class Parameters(Slot):
         def typical(name: str) -> Tree:
             low, high, given = _of(self.low, name), _of(self.high, name), self.scale.get(name)
             if given is None and (low is None or high is None):
-                return tree.map(_own_size, start[name])
+                return tree.map(own_size, start[name])
             return tree.map(lambda leaf: _scale(given, low, high, tuple(leaf.shape), pose), start[name])
 
         return {name: typical(name) for name in self.names}
@@ -295,85 +295,6 @@ class ObservationScale(Slot):
         return inputs
 
 
-class BoundedNetwork(torch.nn.Module):
-    """A controller's network that knows which control it plays, and keeps to its bounds by itself."""
-
-    control: ControlSequence
-
-
-class MemoryNetwork(torch.nn.Module):
-    """A controller's network with a memory: ``control, memory = network(memory, state, t, scenario)``."""
-
-    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
-        """The memory before the first step, a tree of tensors ``(scenarios, ...)``; weights have no say in it."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class _Weighted:
-    """A network with memory under given weights."""
-
-    network: MemoryNetwork
-    weights: Tree
-    control: ControlSequence | None
-
-    def begin(self, state: Tree, scenario: Mapping[str, Tree]) -> Tree:
-        return self.network.begin(state, scenario)
-
-    def act(self, memory: Tree, state: Tree, t: float, scenario: Mapping[str, Tree]) -> tuple[Tree, Tree]:
-        found: tuple[Tree, Tree] = torch.func.functional_call(
-            self.network, self.weights, (memory, state, t, scenario)
-        )
-        control, after = found
-        return control if self.control is None else self.control.clip(control), after
-
-
-@dataclass(frozen=True)
-class Policy(Slot):
-    """The weights of a feedback controller, ``z["policy"]``: ``control = network(state, t, scenario)``.
-
-    Args:
-        network: a module called with the state ``(scenarios, ...)``, the time (a float) and the dict of per-scenario
-            data; its present weights are the start guess. A :class:`MemoryNetwork` is called with its memory first.
-        control: the control that it plays: what it says is clipped to the bounds of that. Where a problem's control
-            sequence is replaced (``problem.with_unknown``) it is that one; ``None`` where there are no bounds.
-    """
-
-    network: torch.nn.Module
-    control: ControlSequence | None = None
-    shared: bool = field(default=True, init=False)
-    name: str = field(default="policy", init=False)
-
-    def guess(self, pose: Pose) -> Tree:
-        weights = {key: value.detach() for key, value in self.network.named_parameters()}
-        return tree.to(weights, dtype=pose.dtype, device=pose.device)
-
-    def magnitude(self, pose: Pose) -> Tree:
-        return tree.map(_own_size, self.guess(pose))
-
-    def place(self, value: Tree, inputs: Inputs) -> Inputs:
-        clipping = None if isinstance(self.network, BoundedNetwork) else self.control
-        if isinstance(self.network, MemoryNetwork):
-            return replace(inputs, remembering=_Weighted(self.network, value, clipping))
-
-        def law(state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tree:
-            found: Tensor = torch.func.functional_call(self.network, value, (state, t, scenario))
-            return found if clipping is None else clipping.clip(found)
-
-        return replace(inputs, law=law)
-
-    @property
-    def played(self) -> ControlSequence | None:
-        """The control whose bounds hold; ``None`` where none are known."""
-        return self.network.control if isinstance(self.network, BoundedNetwork) else self.control
-
-
-def played(slots: tuple[Slot, ...]) -> ControlSequence | None:
-    """The control that acts in a problem with these slots, whether it is sought or what a policy plays."""
-    found = [slot.played if isinstance(slot, Policy) else slot for slot in slots]
-    return next((slot for slot in found if isinstance(slot, ControlSequence)), None)
-
-
 def _of(values: Any, name: str) -> Any:
     return values.get(name) if isinstance(values, Mapping) else values
 
@@ -415,7 +336,7 @@ def _inside(guess: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
     return guess if bounds is None else guess.clamp(*bounds)
 
 
-def _own_size(leaf: Tensor) -> Tensor:
+def own_size(leaf: Tensor) -> Tensor:
     """The root mean square of a start guess, where it is not zero, else 1: the size of changes that make sense."""
     size = leaf.detach().square().mean().sqrt()
     return torch.where(size > 0, size, torch.ones_like(size)).expand(leaf.shape)

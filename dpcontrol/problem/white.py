@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributions as torch_distributions
-from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to, constraints
+from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
@@ -40,13 +40,12 @@ from torch.distributions.transforms import (
 )
 
 from dpcontrol.problem import incomplete
-from dpcontrol.problem.densities import TruncatedNormal
+from dpcontrol.problem.densities import TruncatedNormal, unvalidated
 from dpcontrol.problem.fields import FieldTransform, GaussianField
-from dpcontrol.problem.normal_tails import from_log_tails, interior, log_ndtr, log_phi, ndtr
+from dpcontrol.problem.normal_tails import from_log_tails, interior, log_ndtr, ndtr
 from dpcontrol.problem.tabulated import OneSided, one_sided
+from dpcontrol.problem.through_normal import Factored, ThroughNormal
 from dpcontrol.results import UsageError
-
-Map = Callable[[Tensor], Tensor]
 
 
 def white_transform(density: Distribution) -> Transform | None:
@@ -131,17 +130,6 @@ def draw(density: Distribution, generator: torch.Generator, sample_shape: tuple[
         return density.sample(torch.Size(sample_shape))
 
 
-def unvalidated(density: Distribution) -> Distribution:
-    """The same density without checks of its arguments, which ``torch.func.vmap`` cannot see through."""
-    bare = copy.copy(density)
-    bare._validate_args = False
-    if isinstance(bare, (Independent, TransformedDistribution)):
-        bare.base_dist = unvalidated(bare.base_dist)
-    if isinstance(bare, torch_distributions.Beta):
-        bare._dirichlet = unvalidated(bare._dirichlet)  # type: ignore[assignment]
-    return bare
-
-
 def with_tensors(thing: Any, change: Callable[[Tensor], Tensor], seen: dict[int, Any] | None = None) -> Any:
     """A density (or what it is made of) with every tensor in it changed: moved to another device, say.
 
@@ -175,136 +163,6 @@ def parameter(density: Distribution) -> Tensor:
         density = density.base_dist
     found = [getattr(density, name) for name in density.arg_constraints]
     return next((entry for entry in found if isinstance(entry, Tensor)), torch.zeros(()))
-
-
-class ThroughNormal(Transform):
-    """``x = F^-1(Phi(w))`` entry by entry, with the derivative ``phi(w) / p(x)`` to any order.
-
-    Args:
-        density: ``p``.
-        forward: ``w -> x``, accurate in both tails; need not be differentiable.
-        backward: ``x -> w``, its inverse.
-        log_density: ``log p`` inside the support, where there is a quicker one than the density's own.
-    """
-
-    bijective = True
-    sign = 1
-    domain = constraints.real
-
-    def __init__(
-        self,
-        density: Distribution,
-        forward: Map,
-        backward: Map,
-        log_density: Map | None = None,
-        cache_size: int = 0,
-    ) -> None:
-        super().__init__(cache_size=cache_size)
-        self.density = unvalidated(density)
-        self.forward, self.backward = forward, backward
-        self.log_density = log_density or self.density.log_prob
-
-    @property
-    def codomain(self) -> Any:  # type: ignore[override]
-        """The density's support."""
-        return self.density.support
-
-    def with_cache(self, cache_size: int = 1) -> ThroughNormal:
-        """The same map, with or without torch's cache of the last pair."""
-        return ThroughNormal(self.density, self.forward, self.backward, self.log_density, cache_size)
-
-    def slope(self, x: Tensor, y: Tensor) -> Tensor:
-        """``phi(x) / p(y)``, in the dtype of ``x``."""
-        return torch.exp(self.log_abs_det_jacobian(x, y)).to(x.dtype)
-
-    def _call(self, x: Tensor) -> Tensor:
-        return _Forward.apply(x, self)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return _Backward.apply(y, self)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """``log phi(x) - log p(y)``, entry by entry."""
-        return log_phi(x) - self.log_density(y)
-
-
-class _Mapped(torch.autograd.Function):
-    """What both directions remember: where they were asked, and what they answered."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ThroughNormal], output: Tensor) -> None:
-        ctx.through = inputs[1]
-        ctx.save_for_backward(inputs[0], output)
-        ctx.save_for_forward(inputs[0], output)
-
-
-class _Forward(_Mapped):
-    @staticmethod
-    def forward(w: Tensor, through: ThroughNormal) -> Tensor:
-        return through.forward(w).to(w.dtype)
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, w: Tensor, through: ThroughNormal) -> tuple[Tensor, int]:
-        # entry by entry, and parameters of a density broadcast from the left
-        return _Forward.apply(w.movedim(dims[0], 0), through), 0
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        w, x = ctx.saved_tensors
-        return gradients[0] * ctx.through.slope(w, x), None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        w, x = ctx.saved_tensors
-        return tangents[0] * ctx.through.slope(w, x)
-
-
-class _Backward(_Mapped):
-    @staticmethod
-    def forward(x: Tensor, through: ThroughNormal) -> Tensor:
-        return through.backward(x).to(x.dtype)
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, x: Tensor, through: ThroughNormal) -> tuple[Tensor, int]:
-        return _Backward.apply(x.movedim(dims[0], 0), through), 0
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        x, w = ctx.saved_tensors
-        return gradients[0] / ctx.through.slope(w, x), None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        x, w = ctx.saved_tensors
-        return tangents[0] / ctx.through.slope(w, x)
-
-
-class Factored(Transform):
-    """``x = loc + L w`` with a lower triangular ``L``."""
-
-    bijective = True
-    domain = constraints.real_vector
-    codomain = constraints.real_vector
-
-    def __init__(self, loc: Tensor, factor: Tensor, cache_size: int = 0) -> None:
-        super().__init__(cache_size=cache_size)
-        self.loc, self.factor = loc, factor
-
-    def with_cache(self, cache_size: int = 1) -> Factored:
-        """The same map, with or without torch's cache of the last pair."""
-        return Factored(self.loc, self.factor, cache_size)
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.loc + (self.factor.to(x.dtype) @ x[..., None])[..., 0]
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        away = (y - self.loc)[..., None]
-        return torch.linalg.solve_triangular(self.factor.to(away.dtype), away, upper=False)[..., 0]
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """``log |det L|``."""
-        size = torch.diagonal(self.factor, dim1=-2, dim2=-1).abs().log().sum(-1)
-        return size + torch.zeros_like(x[..., 0])
 
 
 def _transformed(density: TransformedDistribution) -> Transform | None:

@@ -20,8 +20,9 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.course import Opening
 from dpcontrol.problem.objective import Closing, Frame, Squares, Sum, Term
 from dpcontrol.problem.path import Moment, Path
+from dpcontrol.problem.policy_slot import MemoryNetwork, Policy
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.problem.slots import ControlSequence, MemoryNetwork, Policy
+from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import Cost, Effort, Fold, Misfit, Penalty, Reach, Track
 from dpcontrol.problem.unknown import Slot, Unknown
 from dpcontrol.results import UsageError

@@ -39,7 +39,7 @@ class Compiled(Wrapper):
 
     **Others**: one small graph for a few steps together. Compiling takes seconds, at the first value and at the first
     gradient, and again for every other shape, dtype or device; a smaller batch of scenarios is filled up to one that is
-    compiled already where that is at most four times as many. The logger ``dpcontrol.kernels.compiled`` says when
+    compiled already where that is at most four times as many. The logger ``dpcontrol.kernels.graphs`` says when
     (level ``INFO``). A C++ compiler or a CUDA device is needed. Worth it for steps of several small operations;
     transforms (FFT) and complex numbers gain nothing.
 

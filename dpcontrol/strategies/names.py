@@ -16,9 +16,9 @@ from dpcontrol.strategies.evolving.cross_entropy import CEM
 from dpcontrol.strategies.evolving.evolution import CMAES
 from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
 from dpcontrol.strategies.learning.actor_critic import ActorCritic
-from dpcontrol.strategies.learning.model_free import PPO, SAC
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy
 from dpcontrol.strategies.learning.policy import LearnedPolicy
+from dpcontrol.strategies.learning.ppo_sac import PPO, SAC
 from dpcontrol.strategies.minimising.first_order import Adjoint
 from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
 from dpcontrol.strategies.minimising.newton import NewtonKrylov

@@ -24,7 +24,7 @@ from dpcontrol.problems import burgers
 from dpcontrol.meter import Budget
 from dpcontrol.run import run
 from dpcontrol.strategies.evolving.evolved_policy import EvolvedPolicy
-from dpcontrol.strategies.learning.model_free import PPO, SAC
+from dpcontrol.strategies.learning.ppo_sac import PPO, SAC
 
 RESULTS = Path(__file__).parent / "results"
 POLICY = RESULTS / "burgers_policy.json"

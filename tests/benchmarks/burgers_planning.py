@@ -45,7 +45,8 @@ from dpcontrol import (
 )
 from dpcontrol.nets import MLP
 from dpcontrol.problem import reset
-from dpcontrol.problem.acting import from_solution, play
+from dpcontrol.problem.acting import from_solution
+from dpcontrol.problem.playing import play
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from dpcontrol.problem import Problem
 from dpcontrol.run import run
-from dpcontrol.strategies.learning.model_free import PPO, SAC
+from dpcontrol.strategies.learning.ppo_sac import PPO, SAC
 
 RECORD = Path(__file__).parent / "results" / "pendulum_reference.json"
 STEPS = {"ppo": 100_000, "sac": 10_000}  # half of the zoo's for SAC: it has learned it by then

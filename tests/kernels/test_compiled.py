@@ -65,7 +65,7 @@ def gradients(problem, scenarios=None):
 
 
 def test_a_users_step_compiled_is_the_same_step(caplog):
-    caplog.set_level(logging.INFO, "dpcontrol.kernels.compiled")
+    caplog.set_level(logging.INFO, "dpcontrol.kernels.graphs")
     plain, fast = (posed(compile=value) for value in (False, True))
     torch.testing.assert_close(gradients(fast), gradients(plain), rtol=1e-12, atol=1e-12)
     assert "compiled 2 steps for" in caplog.text and "adjoint of 2 steps" in caplog.text

@@ -21,7 +21,7 @@ from dpcontrol.problem import (
     play,
 )
 from dpcontrol.problem.observing import controller
-from dpcontrol.problem.slots import MemoryNetwork
+from dpcontrol.problem.policy_slot import MemoryNetwork
 
 RATE = 0.4
 

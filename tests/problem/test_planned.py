@@ -22,9 +22,10 @@ from dpcontrol.problem import (
     effort,
     reach,
 )
-from dpcontrol.problem.acting import from_value, play
+from dpcontrol.problem.acting import from_value
 from dpcontrol.problem.packed import Layout
 from dpcontrol.problem.planned import enclosing, levels, middle, planned_controller
+from dpcontrol.problem.playing import play
 from dpcontrol.problem.windowing import window
 from dpcontrol.results import UsageError
 

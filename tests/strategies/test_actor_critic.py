@@ -12,8 +12,9 @@ from test_policy import integrator, linear, optimal, same
 import dpcontrol as dp
 from dpcontrol.meter import Budget
 from dpcontrol.problem import ControlSequence, Policy, Scenarios, control_problem, cost, gradient_growth
-from dpcontrol.problem.acting import from_solution, play
-from dpcontrol.problem.slots import MemoryNetwork
+from dpcontrol.problem.acting import from_solution
+from dpcontrol.problem.playing import play
+from dpcontrol.problem.policy_slot import MemoryNetwork
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.strategies.learning.actor_critic import ActorCritic

@@ -7,7 +7,7 @@ from strategy_cases import F64
 import dpcontrol as dp
 from dpcontrol.problem import Policy, play
 from dpcontrol.problem.acting import from_law, from_solution
-from dpcontrol.problem.slots import MemoryNetwork
+from dpcontrol.problem.policy_slot import MemoryNetwork
 from dpcontrol.results import UsageError
 from dpcontrol.strategies.learning.policy import LearnedPolicy
 

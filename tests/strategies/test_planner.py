@@ -15,7 +15,8 @@ from dpcontrol.problem import (
     control_problem,
     effort,
 )
-from dpcontrol.problem.acting import from_solution, play
+from dpcontrol.problem.acting import from_solution
+from dpcontrol.problem.playing import play
 from dpcontrol.results import UsageError
 from dpcontrol.run import run
 from dpcontrol.strategies.learning.planned.planner import PlannedPolicy

@@ -12,7 +12,7 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Policy
-from dpcontrol.problem.slots import MemoryNetwork
+from dpcontrol.problem.policy_slot import MemoryNetwork
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.strategies.checks import cap, one_of, positive, whole, within
 from dpcontrol.strategies.learning.critic import Critic
