@@ -39,8 +39,8 @@ from dpcontrol.sim import Actuated, FiniteVolumeBurgers, Simulator
 RECORD = Path(__file__).parent / "results" / "hybrid_as_simulator.json"
 SEEDS, SCENES, EXPERIMENTS = (0, 1), 12, 16
 ACTUATORS, STEPS, WEIGHT = 4, 40, 1e-6
-BUDGET = {"full": 250_000, "small": 30_000}
-TRAINING: dict[str, Any] = {"optimizer": "soap", "learning_rate": 3e-3, "batch": 16, "curriculum": 1}
+BUDGET = {"full": 400_000, "small": 30_000}
+TRAINING: dict[str, Any] = {"optimizer": "soap", "learning_rate": 5e-3, "batch": 32, "curriculum": 1}
 GAUGES, LENGTH, BETWEEN, NOISE = 8, 80, 10, 0.01
 FINE_CELLS = burgers.CELLS * burgers.FINER
 
@@ -51,7 +51,7 @@ def posed(size: str) -> dp.Problem:
     return dp.correction_problem(
         coarse_solver(),
         reference=burgers.finer(torch.Generator().manual_seed(0), count, steps, burgers.VISCOSITIES),
-        network=partial(FluxNet, width=16, depth=2, kernel=5),
+        network=partial(FluxNet, **burgers.NETWORK[size]),
         unroll=8,
         horizon=50,
         inputs=("viscosity",),
