@@ -52,7 +52,7 @@ coarse solver   0.0272         0.0288         0.0197         0.0149         0.03
 ``surrogate``   0.0190-0.0202  0.0500-0.0523  0.0704-0.0857  0.1001-0.1308  0.0724-        0.2208-
 ==============  =============  =============  =============  =============  =============  =============
 
-So after 200 steps the error is 13 to 17 (``supervised``) and 9 to 12 times (``unrolled``) below the coarse solver's, and
+After 200 steps the error is 13 to 17 (``supervised``) and 9 to 12 times (``unrolled``) below the coarse solver's, and
 6.8 to 8.7 and 5.8 to 6.3 times at viscosities below those of the training. The loop loses to single steps here, up to
 200 steps and outside of the training's range: on test trajectories the worst seed of ``supervised`` is better than the
 best of ``unrolled`` at every length.
