@@ -109,7 +109,9 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         if max(counts, default=0) >= 4
         else ""
     )
-    two = " Of two seeds it is no more than the lowest and the highest." if 2 in counts else ""
+    pairs = [summary.loss.over for summary in summaries if summary.loss is not None and summary.answered == 2]
+    # where scenarios are resampled too, an interval reaches further than the two runs
+    two = " Of two seeds it is no more than the lowest and the highest." if OVER_SEEDS in pairs else ""
     alone = (
         " Seeds alone: the 95 % interval of the loss over runs on these very scenarios (BCa bootstrap)."
         if any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)

@@ -140,6 +140,20 @@ def test_a_law_in_the_first_place_is_named() -> None:
     assert alone.headline.startswith("No strategy beats the simple law: optimum")
 
 
+# -- what the numbers are --------------------------------------------------------------------------------------------
+
+
+def captioned(*runs: Run) -> str:
+    made = results(*runs)
+    return caption(made, summarise(made))
+
+
+def test_two_seeds_are_said_to_bound_an_interval_only_where_no_scenarios_are_resampled() -> None:
+    bound = "Of two seeds it is no more than the lowest and the highest."
+    assert bound not in captioned(run("a", HARD), run("a", 1.01 * HARD, seed=1))
+    assert bound in captioned(run("a", [1.0, 2.0]), run("a", [2.0, 3.0], seed=1))
+
+
 # -- how runs ended --------------------------------------------------------------------------------------------------
 
 
