@@ -10,6 +10,7 @@ from dpcontrol.comparison.records import STALLED, Results, Run
 from dpcontrol.comparison.summary import Summary
 from dpcontrol.comparison.words import counted, listed
 
+SEEN = "the very scenarios that it is judged on"  # how a learned controller's status says so
 ALMOST_ALL = 0.95  # of the budget: whoever spent it could hardly have gone on
 
 
@@ -56,6 +57,25 @@ def _share(results: Results, runs: Sequence[Run]) -> float | None:
 
     shares = [max(spent(run.record, name) / limit for name, limit in limits.items()) for run in runs]
     return sum(shares) / len(shares)
+
+
+def seen(results: Results) -> list[str]:
+    """Controllers whose judged scenes are those that they were trained on: nothing is known of others."""
+    if results.marks is not None:  # examined on trajectories that nobody has seen
+        return []
+    labels = [
+        label
+        for label in results.labels
+        if any(run.answered and SEEN in str(run.record["sentence"]) for run in results.of(label))
+    ]
+    if not labels:
+        return []
+    one = len(labels) == 1
+    return [
+        f"{listed(labels)} {'was' if one else 'were'} trained, validated and judged on the same scenes, as the problem "
+        f"has no distribution to draw others from: nothing here says what {'it does' if one else 'they do'} in a new "
+        "scene, nor that training pays there."
+    ]
 
 
 def idle(results: Results) -> list[str]:

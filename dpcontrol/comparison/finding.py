@@ -37,6 +37,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     found = standing(summaries)
     drawn = posteriors.sampled(results)
     trouble = [
+        *endings.seen(results),
         *([] if drawn else endings.own_limits(results)),
         *endings.idle(results),
         *endings.unvalidated(results),

@@ -254,3 +254,16 @@ def test_unequal_tuning_is_said_before_anything_else() -> None:
     for trials in (0, 3):
         found = said(learned("policy", 1, trials), learned("ppo", 5, trials), run("lbfgs", 2 * HARD))
         assert "not equal" not in str(found) and "unequal" not in str(found)
+
+
+def told(label: str, losses: Any, sentence: str, status: str = "budget spent") -> Run:
+    made = run(label, losses, status)
+    return dataclasses.replace(made, record={**made.record, "sentence": sentence})
+
+
+def test_controllers_that_were_trained_on_the_judged_scenes_have_a_reservation() -> None:
+    remark = "budget spent; trained and validated on the very scenarios that it is judged on."
+    found = str(said(told("policy", HARD, remark), told("ppo", 2 * HARD, remark), run("lbfgs", 3 * HARD)))
+    assert "policy and ppo were trained, validated and judged on the same scenes" in found
+    assert "nothing here says what they do in a new scene, nor that training pays there" in found
+    assert "on the same scenes, as" not in str(said(run("policy", HARD), run("lbfgs", 3 * HARD)))
