@@ -5,10 +5,10 @@ r"""What quality costs: to get near the best, to decide once more, and from how 
 - **A course** is a run's mean loss, best so far, over what it had cost. Learned methods watch validation scenes while
   they train; only the end is judged on the problem's scenes. So a course is scaled (shifted, where signs differ) to end
   at the judged loss: exact for what is solved on the judged scenes, an estimate for what is learned.
-- **Break-even**: a controller costs its whole training :math:`T` once, a solver :math:`c` for each scene until it is as
-  good as the controller; from :math:`n = T / (c - d)` scenes on the controller has cost less, with :math:`d` the cost
-  of its decisions in one scene (no simulated steps, some seconds). The solver with the smallest cost a scene counts.
-  Where a simple law is as good as the controller, its training never pays.
+- **Break-even**: a controller costs its whole training :math:`T` once, all its tuning trials among it, a solver
+  :math:`c` for each scene until it is as good as the controller, and its own tuning trials :math:`U` once; from
+  :math:`n = (T - U) / (c - d)` scenes on the controller has cost less, with :math:`d` the cost of its decisions in one
+  scene (no simulated steps, some seconds). The solver with the smallest cost a scene counts. Where a simple law is as good as the controller, its training never pays.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class BreakEven:
 
     Attributes:
         controller, solver: their labels; the solver is ``None`` where none gets as good as the controller.
-        steps, seconds: numbers of scenes, infinite where a decision costs more than a solve; ``None`` without a solver.
+        steps, seconds: numbers of scenes, infinite where a decision costs more than a solve; ``None`` without a solver,
+            seconds also where those of tuning trials were not kept.
         per_scene: simulated steps of the solver for each scene, until it is as good.
         gap: how far the controller's loss is above that of the best solver, relative; ``None`` without a solver.
         law: a simple law that is at least as good as the controller: it needs no training, so nothing breaks even.
@@ -153,17 +154,31 @@ def _against(
         return BreakEven(controller.label, None, None, None, None, None)
     cheapest = min(costs, key=lambda label: costs[label])
     per_scene, per_scene_seconds = costs[cheapest]
+    trials, seconds_tried = tuning_cost(results, controller.label)
+    others, others_seconds = tuning_cost(results, cheapest)
+    once = controller.simulated_steps + trials - others
+    known = seconds_tried is not None and others_seconds is not None
+    once_seconds = controller.seconds + (seconds_tried or 0.0) - (others_seconds or 0.0)
     deciding = (decision_seconds(results, controller.label) or 0.0) * results.asked["horizon"]
     return BreakEven(
         controller.label,
         cheapest,
-        scenes_until(controller.simulated_steps, per_scene),
-        scenes_until(controller.seconds, per_scene_seconds - deciding),
+        scenes_until(once, per_scene),
+        scenes_until(once_seconds, per_scene_seconds - deciding) if known else None,
         per_scene,
         (quality - best) / (abs(best) or 1.0),
     )
 
 
+def tuning_cost(results: Results, label: str) -> tuple[float, float | None]:
+    """Simulated steps and seconds of all tuning trials of a strategy; seconds are ``None`` where they were not kept."""
+    tuned = next((run.record.get("tuned") for run in results.of(label)), None)
+    if tuned is None:
+        return 0.0, 0.0
+    seconds = tuned.get("seconds")
+    return float(tuned["simulated_steps"]), None if seconds is None else float(seconds)
+
+
 def scenes_until(once: float, saved: float) -> float:
-    """From how many scenes on what was paid once is less than what each scene saves."""
-    return math.ceil(once / saved - 1e-9) if saved > 0 else math.inf
+    """From how many scenes on, one or more, what was paid once is less than what each scene saves."""
+    return max(1, math.ceil(once / saved - 1e-9)) if saved > 0 else math.inf

@@ -85,10 +85,16 @@ def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
     said = [WORDS[kind] for kind in WORDS if kind in kinds]
     if said and DECISION in table(results, summaries)[0]:
         parts.append(f"One decision is one control for one scene afterwards: {'; '.join(said)}.")
-    if costs.break_even(results, summaries):
+    found = costs.break_even(results, summaries)
+    if found:
+        both = [each.controller for each in found] + [
+            each.solver for each in found if each.solver is not None
+        ]
+        tuned = any(trials_of(results, label) for label in both)
+        trials = ", tuning trials included (the solver's too)," if tuned else ""
         parts.append(
-            "Breaks even: the number of scenes from which on the controller's whole training has cost less simulated "
-            "steps than solving each of them, by the cheapest strategy that was solved scene by scene, until it is as "
+            f"Breaks even: the number of scenes from which on the controller's whole training{trials} has cost less "
+            "simulated steps than solving each of them, by the cheapest strategy that was solved scene by scene, until it is as "
             f"good as the controller; never, where the controller is more than {NEAR} above what solving reaches (the "
             "number in brackets then holds for the controller's own quality), or no better than a simple law."
         )
@@ -137,8 +143,12 @@ def _even(found: BreakEven | None) -> str:
         return "at once: no solver is as good"
     if math.isinf(found.steps):
         return "never"
-    scenes = f"{amount(found.steps)} scenes"
+    scenes = _scenes(found.steps)
     return scenes if found.equal else f"never ({scenes})"
+
+
+def _scenes(count: float) -> str:
+    return f"{amount(count)} {'scene' if count == 1 else 'scenes'}"
 
 
 def _percent(share: float) -> str:
@@ -221,16 +231,16 @@ def told(results: Results, summaries: Sequence[Summary]) -> list[str]:
             sentences.append(f"No strategy that solves scene by scene gets as good as {each.controller}.")
             continue
         solver = f"{each.solver}, which takes {amount(each.per_scene)} simulated steps a scene to be as good"
-        scenes = (
-            f"from {amount(each.steps)} scenes on" if math.isfinite(each.steps) else "for no number of scenes"
-        )
+        scenes = f"from {_scenes(each.steps)} on" if math.isfinite(each.steps) else "for no number of scenes"
         clock = (
             ""
             if each.seconds is None or math.isfinite(each.seconds)
             else " (in seconds never: its decisions cost more)"
         )
         if each.equal:
-            sentences.append(f"Training {each.controller} pays {scenes}, against {solver}{clock}.")
+            sentences.append(
+                f"Training {each.controller}{_with_trials(results, each)} pays {scenes}, against {solver}{clock}."
+            )
             continue
         above = (
             f"{number(1 + each.gap)} times the loss"
@@ -239,6 +249,12 @@ def told(results: Results, summaries: Sequence[Summary]) -> list[str]:
         )
         sentences.append(
             f"{each.controller} does not reach what solving each scene does ({above}), so it never breaks even in "
-            f"quality; at its own quality it pays {scenes}, against {solver}{clock}."
+            f"quality; at its own quality "
+            f"it{_with_trials(results, each)} pays {scenes}, against {solver}{clock}."
         )
     return sentences
+
+
+def _with_trials(results: Results, each: BreakEven) -> str:
+    """What is counted besides a controller's training itself."""
+    return " with its tuning trials" if trials_of(results, each.controller) else ""

@@ -87,7 +87,11 @@ def run_trials(
     for pair, outcome in zip(todo, outcomes, strict=True):
         if outcome.interrupted or (outcome.value or {}).get("status") == "interrupted":
             raise KeyboardInterrupt
-        found[pair] = outcome.value or {**FAILED, "sentence": (outcome.error or "").strip()}
+        found[pair] = outcome.value or {
+            **FAILED,
+            "seconds": outcome.seconds,
+            "sentence": (outcome.error or "").strip(),
+        }
         if folder is not None:
             store.write_json(file_of(folder, *pair), found[pair])
     return [[found[trial, seed] for seed in range(asked["seeds"])] for trial in range(len(options))]

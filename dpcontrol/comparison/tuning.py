@@ -43,6 +43,7 @@ class Tuned:
         drawn: whether the tuning scenes were drawn, so that they are not the judged ones.
         losses: of the best trial and of the defaults, on the tuning scenes.
         folder: where all runs are kept.
+        seconds: that all of them spent; ``None`` in records of earlier versions, which did not keep it.
         tried: the trials themselves; empty in one that was read from a comparison's folder.
     """
 
@@ -54,6 +55,7 @@ class Tuned:
     drawn: bool
     losses: tuple[float, float]
     folder: str | None = None
+    seconds: float | None = None
     tried: tuple[Trial, ...] = field(default=(), repr=False)
 
     def resolved(self) -> Strategy:
@@ -206,6 +208,8 @@ def _best(asked: Mapping[str, Any], tried: list[Trial], folder: str | Path | Non
         raise UsageError(f"no trial of {asked['strategy']} gave an answer: {said}")
     best = min(tried, key=lambda trial: trial.loss)  # of equal ones the first
     steps = sum(record["counts"]["simulated_steps"] for trial in tried for record in trial.records)
+    # earlier versions did not keep the seconds of runs that raised
+    seconds = sum(float(record.get("seconds", 0.0)) for trial in tried for record in trial.records)
     return Tuned(
         strategy=asked["strategy"],
         options=best.options,
@@ -215,5 +219,6 @@ def _best(asked: Mapping[str, Any], tried: list[Trial], folder: str | Path | Non
         drawn=asked["drawn"],
         losses=(best.loss, tried[0].loss),
         folder=None if folder is None else str(folder),
+        seconds=seconds,
         tried=tuple(tried),
     )

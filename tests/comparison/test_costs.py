@@ -12,6 +12,7 @@ from torch import nn
 from dpcontrol.comparison import Comparison, costs, pricing
 from dpcontrol.comparison.decisions import LAW, NETWORK, REPLANNED, SOLVED, TOGETHER, decision_of
 from dpcontrol.comparison.profiles import profiles
+from dpcontrol.comparison.records import Run
 from dpcontrol.comparison.summary import summarise
 from dpcontrol.meter import Budget
 from dpcontrol.problem import ControlSequence, Policy, Problem, control_problem, effort, reach
@@ -61,7 +62,7 @@ def test_half_of_the_runs_have_to_get_there_and_failures_count() -> None:
 # -- break-even ------------------------------------------------------------------------------------------------------
 
 
-def solver(label: str = "lbfgs") -> object:
+def solver(label: str = "lbfgs") -> Run:
     # four scenes: 400 steps until as good as 2.2, that is 100 a scene; 800 until 2.0
     course = [(400, 2.2), (800, 2.0)]
     return made(label, [2.0] * 4, course=course, decision=SOLVED, family="gradients")
@@ -77,6 +78,36 @@ def test_a_controller_breaks_even_where_its_training_is_paid_by_the_solves_it_sa
     assert found.seconds == math.ceil(6 / 0.09)
     assert found.gap == pytest.approx(0.1) and found.equal
     assert "pays from 60 scenes on, against lbfgs" in pricing.told(made_of, summarise(made_of))[0]
+
+
+def test_tuning_trials_are_part_of_what_training_and_solving_cost() -> None:
+    def tuned(steps: int, seconds: float | None) -> dict[str, object]:
+        return {"trials": 4, "simulated_steps": steps, "seconds": seconds, "folder": None, "drawn": True}
+
+    def policy(trials: dict[str, object]) -> Run:
+        return made("policy", [2.2] * 4, course=[(6000, 2.2)], decision=NETWORK, tuned=trials)
+
+    made_of = results(solver(), policy(tuned(24_000, 12.0)))
+    summaries = summarise(made_of)
+    (found,) = costs.break_even(made_of, summaries)
+    assert found.steps == 300  # (6000 + 24 000) / 100
+    assert found.seconds == math.ceil((6 + 12) / 0.09)
+    assert (
+        "Training policy with its tuning trials pays from 300 scenes on"
+        in pricing.told(made_of, summaries)[0]
+    )
+    assert "whole training, tuning trials included (the solver's too)," in " ".join(
+        pricing.notes(made_of, summaries)
+    )
+    both = made("lbfgs", [2.0] * 4, course=[(400, 2.2)], decision=SOLVED, tuned=tuned(20_000, None))
+    made_of = results(both, policy(tuned(24_000, 12.0)))
+    (found,) = costs.break_even(made_of, summarise(made_of))
+    assert found.steps == 100 and found.seconds is None  # seconds of these trials were not kept
+    made_of = results(both, policy(tuned(0, 12.0)))
+    (found,) = costs.break_even(made_of, summarise(made_of))
+    assert found.steps == 1 and "from 1 scene on" in pricing.told(made_of, summarise(made_of))[0]
+    untuned = results(solver(), made("policy", [2.2] * 4, decision=NETWORK))
+    assert "tuning trials included" not in " ".join(pricing.notes(untuned, summarise(untuned)))
 
 
 def test_never_where_solving_is_better_and_at_once_where_it_is_worse() -> None:
@@ -122,7 +153,7 @@ def test_what_is_sought_for_all_scenes_together_is_no_solver_of_each() -> None:
 
 
 def test_the_overview_holds_the_tables_as_plain_values() -> None:
-    tuned = {"trials": 4, "simulated_steps": 800, "folder": None, "drawn": True}
+    tuned = {"trials": 4, "simulated_steps": 800, "seconds": 0.9, "folder": None, "drawn": True}
     policy = made(
         "policy", [2.2] * 4, course=[(6000, 2.2)], decision=NETWORK, family="gradients", tuned=tuned
     )
@@ -135,8 +166,8 @@ def test_the_overview_holds_the_tables_as_plain_values() -> None:
     assert best["to_near_best"] == {"simulated_steps": 400, "seconds": 0.4, "runs": 1}
     assert other["breaks_even"] == {
         "against": "lbfgs",
-        "scenes": 60,
-        "scenes_by_seconds": 67,
+        "scenes": 68,  # (6000 + 800) / 100
+        "scenes_by_seconds": 77,
         "equal_quality": True,
     }
     assert other["tuning_trials"] == 4 and other["decision"] == {"kind": NETWORK, "seconds": 1e-3}

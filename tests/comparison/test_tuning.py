@@ -137,6 +137,7 @@ def test_the_best_trial_is_found_the_defaults_are_the_first_and_every_run_is_kep
     record = json.loads(files[3].read_text())
     assert record["options"] == found.tried[3].options and record["loss"] == found.tried[3].loss
     assert record["history"]["loss"] and record["status"] == "budget spent"
+    assert found.seconds == sum(json.loads(file.read_text())["seconds"] for file in files)
     assert found.simulated_steps == sum(
         json.loads(file.read_text())["counts"]["simulated_steps"] for file in files
     )
