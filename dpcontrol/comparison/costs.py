@@ -8,7 +8,8 @@ r"""What quality costs: to get near the best, to decide once more, and from how 
 - **Break-even**: a controller costs its whole training :math:`T` once, all its tuning trials among it, a solver
   :math:`c` for each scene until it is as good as the controller, and its own tuning trials :math:`U` once; from
   :math:`n = (T - U) / (c - d)` scenes on the controller has cost less, with :math:`d` the cost of its decisions in one
-  scene (no simulated steps, some seconds). The solver with the smallest cost a scene counts. Where a simple law is as good as the controller, its training never pays.
+  scene (no simulated steps, some seconds). The solver with the smallest cost a scene counts. Where a simple law is as
+  good as the controller, its training never pays.
 """
 
 from __future__ import annotations

@@ -94,9 +94,10 @@ def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
         trials = ", tuning trials included (the solver's too)," if tuned else ""
         parts.append(
             f"Breaks even: the number of scenes from which on the controller's whole training{trials} has cost less "
-            "simulated steps than solving each of them, by the cheapest strategy that was solved scene by scene, until it is as "
-            f"good as the controller; never, where the controller is more than {NEAR} above what solving reaches (the "
-            "number in brackets then holds for the controller's own quality), or no better than a simple law."
+            "simulated steps than solving each of them, by the cheapest strategy that was solved scene by scene, until "
+            f"it is as good as the controller; never, where the controller is more than {NEAR} above what solving "
+            "reaches (the number in brackets then holds for the controller's own quality), or no better than a simple "
+            "law."
         )
     if profiles(results, summaries):
         parts.append(
@@ -109,9 +110,10 @@ def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
 
 # how each kind of decision was measured
 WORDS = {
-    NETWORK: "a call of the network (measured, mean over an episode)",
+    NETWORK: "a call of the network for one scene alone (measured, mean over an episode)",
     LAW: "a call of the law (measured likewise)",
-    REPLANNED: "a share of a run that plans again at every step",
+    REPLANNED: "what plans again at every step costs a share of its run (seconds over scenes and steps; all scenes "
+    "were planned for as one batch, so that a single one costs more)",
     SOLVED: "what is solved scene by scene has to be solved again, and costs its whole solve (seconds over scenes, "
     "which ran as one batch)",
     TOGETHER: "what is sought for all scenes together needs no further solve",

@@ -236,6 +236,16 @@ def test_a_decision_is_a_call_a_share_or_a_whole_solve() -> None:
     assert network is not None and network.kind == NETWORK and 0 < network.seconds < 0.1
 
 
+def test_the_note_says_that_a_share_of_a_batch_is_no_decision_for_one_scene_alone() -> None:
+    made_of = results(made("mpc", [2.0] * 4, decision=REPLANNED), made("policy", [2.2] * 4, decision=NETWORK))
+    note = " ".join(pricing.notes(made_of, summarise(made_of)))
+    assert "a call of the network for one scene alone" in note
+    assert (
+        "seconds over scenes and steps; all scenes were planned for as one batch, so that a single one"
+        in note
+    )
+
+
 def test_a_strategy_that_replans_pays_a_share_of_its_run_for_each_control() -> None:
     class Replanning(Adjoint):
         @property
