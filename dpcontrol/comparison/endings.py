@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from dpcontrol.comparison.summary import Summary
 from dpcontrol.comparison.words import counted, listed
 
 SEEN = "the very scenarios that it is judged on"  # how a learned controller's status says so
+# how the status of a strategy that plans again tells of decisions without a plan of their own, and of an early end
+UNPAID = re.compile(r"(\d+) decisions by .* (\d+) of which could not pay")
+UNSEEING = re.compile(r"decisions by .* for (\d+) steps.*planning ended in step (\d+)")
 ALMOST_ALL = 0.95  # of the budget: whoever spent it could hardly have gone on
 
 
@@ -92,6 +96,29 @@ def idle(results: Results) -> list[str]:
         f"{listed(labels)} {verb} not run a single step: {whose} first question costs more than the budget, and what "
         f"is scored is where {'it starts' if len(labels) == 1 else 'they start'}."
     ]
+
+
+def unpaid(results: Results) -> list[str]:
+    """Strategies that plan again at every step and could not pay for it everywhere: of several runs the worst is told."""
+    told = []
+    for label in results.labels:
+        sentences = [str(run.record["sentence"]) for run in results.of(label) if run.answered]
+        most = "" if len(sentences) == 1 else ", in the worst of its runs,"
+        kept = [found for each in sentences if (found := UNPAID.search(each))]
+        ended = [found for each in sentences if (found := UNSEEING.search(each))]
+        if kept:
+            worst = max(kept, key=lambda found: int(found[2]) / int(found[1]))
+            told.append(
+                f"{label} could{most} not pay for {worst[2]} of its {counted(int(worst[1]), 'decision')} and kept the "
+                "plan before: it planned again less often than it was asked to, and a larger budget may lower its loss."
+            )
+        if ended:
+            first = min(ended, key=lambda found: int(found[2]) / int(found[1]))
+            told.append(
+                f"{label} planned{most} no further than step {first[2]} of {first[1]} and played the rest of its last "
+                "plan without looking."
+            )
+    return told
 
 
 def unvalidated(results: Results) -> list[str]:

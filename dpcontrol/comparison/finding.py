@@ -40,6 +40,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *endings.seen(results),
         *([] if drawn else endings.own_limits(results)),
         *endings.idle(results),
+        *endings.unpaid(results),
         *endings.unvalidated(results),
         *endings.stalls(results),
         *endings.failures(summaries),

@@ -267,3 +267,19 @@ def test_controllers_that_were_trained_on_the_judged_scenes_have_a_reservation()
     assert "policy and ppo were trained, validated and judged on the same scenes" in found
     assert "nothing here says what they do in a new scene, nor that training pays there" in found
     assert "on the same scenes, as" not in str(said(run("policy", HARD), run("lbfgs", 3 * HARD)))
+
+
+def test_decisions_that_were_not_paid_for_are_told() -> None:
+    begun = "30 decisions by LBFGS for 30 steps"
+    kept = "of which could not pay for an evaluation and kept the plan before"
+    mpc = told("mpc", HARD, f"{begun}, 21 {kept}.", "scored")
+    assert "mpc could not pay for 21 of its 30 decisions and kept the plan before" in str(said(mpc))
+    bad = f"{begun}, 2 of which saw no finite loss in some scenario and kept the plan before there, 5 {kept}."
+    assert "mpc could not pay for 5 of its 30 decisions" in str(said(told("mpc", HARD, bad, "scored")))
+    other = dataclasses.replace(told("mpc", HARD, f"{begun}, 4 {kept}.", "scored"), seed=1)
+    assert "mpc could, in the worst of its runs, not pay for 21 of its 30" in str(said(mpc, other))
+    ended = (
+        "9 decisions by LBFGS for 30 steps; planning ended in step 8 (budget spent), and the rest was played."
+    )
+    assert "mpc planned no further than step 8 of 30" in str(said(told("mpc", HARD, ended)))
+    assert "pay for" not in str(said(told("mpc", HARD, f"{begun}.", "scored")))
