@@ -82,11 +82,23 @@ def seen(results: Results) -> list[str]:
     ]
 
 
+def unplayed(results: Results) -> list[str]:
+    """Simple laws that cost more than the budget: they have no answer."""
+    labels = [run.label.removeprefix("baseline: ") for run in results.runs if run.unplayed]
+    if not labels:
+        return []
+    laws, whose, they = ("law", "its", "it is") if len(labels) == 1 else ("laws", "their", "they are")
+    return [
+        f"The simple {laws} {listed(labels)} did not play: {whose} rollout costs more than the budget, so {they} no bar "
+        "here."
+    ]
+
+
 def idle(results: Results) -> list[str]:
     """Strategies whose first question costs more than the budget: what is scored is where they start."""
     labels = []
     for label in results.labels:
-        runs = [run for run in results.of(label) if run.status == "budget spent"]
+        runs = [run for run in results.of(label) if run.status == "budget spent" and not run.unplayed]
         if runs and all(run.record["counts"]["simulated_steps"] == 0 for run in runs):
             labels.append(label)
     if not labels:
@@ -99,7 +111,7 @@ def idle(results: Results) -> list[str]:
 
 
 def unpaid(results: Results) -> list[str]:
-    """Strategies that plan again at every step and could not pay for it everywhere: of several runs the worst is told."""
+    """Strategies that plan again at every step and could not always pay for it: of several runs the worst is told."""
     told = []
     for label in results.labels:
         sentences = [str(run.record["sentence"]) for run in results.of(label) if run.answered]

@@ -39,6 +39,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     trouble = [
         *endings.seen(results),
         *([] if drawn else endings.own_limits(results)),
+        *endings.unplayed(results),
         *endings.idle(results),
         *endings.unpaid(results),
         *endings.unvalidated(results),

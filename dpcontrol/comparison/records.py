@@ -108,10 +108,16 @@ class Run:
         return str(self.record.get("family", counted))  # earlier versions did not write it
 
     @property
+    def unplayed(self) -> bool:
+        """Whether it is a law that the budget could not pay a rollout for: its loss is that of where all start."""
+        law = self.record.get("family") == LAW
+        return law and self.status == "budget spent" and self.record["counts"]["simulated_steps"] == 0
+
+    @property
     def answered(self) -> bool:
-        """Whether there is a finite loss."""
+        """Whether there is a finite loss, and its own."""
         loss = self.record["loss"]
-        return loss is not None and loss - loss == 0
+        return loss is not None and loss - loss == 0 and not self.unplayed
 
     @property
     def failed(self) -> bool:

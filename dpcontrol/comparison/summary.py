@@ -30,6 +30,7 @@ class Summary:
         answered, failed, asked: how many runs have a finite loss, went wrong, were to be run.
         losses: ``(answered runs, scenarios)``.
         refused: the sentence of a strategy that does not fit.
+        unplayed: whether it is a law that costs more than the budget.
         family: whether it follows gradients, goes without, or is a simple law.
     """
 
@@ -48,6 +49,7 @@ class Summary:
     losses: np.ndarray
     refused: str | None
     family: str
+    unplayed: bool = False
 
     @property
     def complete(self) -> bool:
@@ -86,11 +88,12 @@ def _summary(label: str, runs: Sequence[Run], law: bool) -> Summary:
         seconds=mean([run.record["seconds"] for run in ran]),
         statuses=Counter(run.status for run in runs),
         answered=len(answered),
-        failed=sum(1 for run in ran if run.failed or not run.answered),
+        failed=sum(1 for run in ran if run.failed or not (run.answered or run.unplayed)),
         asked=len(runs),
         losses=losses,
         refused=refused,
         family=LAW if law else runs[0].family,
+        unplayed=any(run.unplayed for run in runs),
     )
 
 
@@ -117,7 +120,8 @@ def vanishes(summaries: Sequence[Summary], name: str) -> bool:
 def status_words(summary: Summary) -> str:
     """How the runs ended: ``2 budget spent, 1 failed``; the count is left out where there is one run."""
     if summary.asked == 1:
-        return next(iter(summary.statuses))
+        (status,) = summary.statuses
+        return "not played: too dear" if summary.unplayed else status
     return ", ".join(f"{count} {kind}" for kind, count in summary.statuses.items())
 
 

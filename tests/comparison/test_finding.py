@@ -12,7 +12,7 @@ from dpcontrol.comparison.figures import merits
 from dpcontrol.comparison.finding import Finding, caption, finding
 from dpcontrol.comparison.ranking import standing
 from dpcontrol.comparison.records import Results, Run, without_solution
-from dpcontrol.comparison.summary import summarise
+from dpcontrol.comparison.summary import summarise, text_table
 from dpcontrol.comparison.words import amount
 
 BUDGET = 1_000_000
@@ -283,3 +283,19 @@ def test_decisions_that_were_not_paid_for_are_told() -> None:
     )
     assert "mpc planned no further than step 8 of 30" in str(said(told("mpc", HARD, ended)))
     assert "pay for" not in str(said(told("mpc", HARD, f"{begun}.", "scored")))
+
+
+def test_a_law_that_the_budget_cannot_pay_has_no_answer() -> None:
+    law = run("baseline: damp", HARD, steps=0)
+    law = dataclasses.replace(law, record={**law.record, "family": "law"})
+    made = results(law, run("lbfgs", HARD, steps=0), laws=("baseline: damp",))
+    found = finding(made, summarise(made))
+    assert found.headline.startswith("lbfgs is best")
+    assert "The simple law damp did not play: its rollout costs more than the budget" in str(found)
+    assert "lbfgs has not run a single step" in str(found)
+    assert "failed" not in str(found) and "No strategy" not in str(found)
+    assert "not played: too dear" in text_table(made, summarise(made))
+    assert (
+        finding(results(law, laws=("baseline: damp",)), summarise(results(law))).headline
+        == "No run has an answer."
+    )
