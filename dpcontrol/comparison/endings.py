@@ -89,8 +89,8 @@ def unplayed(results: Results) -> list[str]:
         return []
     laws, whose, they = ("law", "its", "it is") if len(labels) == 1 else ("laws", "their", "they are")
     return [
-        f"The simple {laws} {listed(labels)} did not play: {whose} rollout costs more than the budget, so {they} no bar "
-        "here."
+        f"The simple {laws} {listed(labels)} did not play: {whose} rollout costs more than the budget, so {they} no "
+        "bar here."
     ]
 
 

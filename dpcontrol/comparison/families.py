@@ -17,7 +17,7 @@ from dpcontrol.comparison.words import listed
 
 def sentences(results: Results, summaries: Sequence[Summary]) -> list[str]:
     """What gradients were worth among all strategies, among learned controllers, and scene by scene."""
-    told = []
+    told = _without_opponents(summaries)
     everybody = _best_of_each(summaries)
     if everybody is not None:
         told.append(_told(everybody, "the best strategy") + _behind_a_law(everybody, summaries))
@@ -27,6 +27,18 @@ def sentences(results: Results, summaries: Sequence[Summary]) -> list[str]:
     if controllers is not None and controllers != everybody:
         told.append(_told(controllers, "the best learned controller") + _behind_a_law(controllers, summaries))
     return told
+
+
+def _without_opponents(summaries: Sequence[Summary]) -> list[str]:
+    """A sentence where all strategies of one family failed although the other has answers."""
+    words = {WITH_GRADIENTS: "with gradients", WITHOUT_GRADIENTS: "without gradients"}
+    answered = {summary.family for summary in summaries if summary.loss is not None}
+    ran = {summary.family for summary in summaries if summary.failed}
+    return [
+        f"No run {words[family]} has an answer, so nothing can be said of gradients against none."
+        for family in words
+        if family in ran - answered and answered & set(words)
+    ]
 
 
 def _behind_a_law(pair: tuple[Summary, Summary], summaries: Sequence[Summary]) -> str:
@@ -39,9 +51,9 @@ def _behind_a_law(pair: tuple[Summary, Summary], summaries: Sequence[Summary]) -
 
 
 def without_gradients(first: Sequence[Summary], summaries: Sequence[Summary]) -> bool:
-    """Whether all strategies in the first place go without gradients although others of the comparison follow them."""
+    """Whether all strategies in the first place go without gradients although others follow them and have an answer."""
     searched = [summary for summary in first if summary.family != "law"]
-    opponents = any(summary.family == WITH_GRADIENTS for summary in summaries)
+    opponents = any(summary.family == WITH_GRADIENTS and summary.loss is not None for summary in summaries)
     return bool(searched) and opponents and all(each.family == WITHOUT_GRADIENTS for each in searched)
 
 

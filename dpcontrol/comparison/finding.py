@@ -198,7 +198,8 @@ def _shared(found: Standing) -> list[str]:
         costs = [f"{amount(s.simulated_steps)} ({s.label})" for s in searched[1:]]
         sentences.append(
             f"Of those in the first place {searched[0].label} was cheapest: "
-            f"{amount(searched[0].simulated_steps)} simulated steps against {listed(costs)}."
+            f"{amount(searched[0].simulated_steps)} simulated step{'' if searched[0].simulated_steps == 1 else 's'} "
+            f"against {listed(costs)}."
         )
     return sentences
 

@@ -279,10 +279,12 @@ class Results:
     @property
     def budget(self) -> str:
         """The budget of every run in words."""
-        units = {"simulated_steps": "simulated steps", "target_loss": "as target loss"}
+        units = {"simulated_steps": "simulated step", "gradients": "gradient", "seconds": "second"}
         counts = ("simulated_steps", "gradients")
         return " or ".join(
-            f"{amount(value) if name in counts else number(value, 6)} {units.get(name, name)}"
+            f"{number(value, 6)} as target loss"
+            if name == "target_loss"
+            else f"{amount(value) if name in counts else number(value, 6)} {units[name]}{'' if value == 1 else 's'}"
             for name, value in self.limits.items()
         )
 

@@ -202,6 +202,14 @@ def test_amounts_are_written_in_one_way() -> None:
     assert "with 1 M simulated steps for every run" in str(finding(made, summarise(made)))
 
 
+def test_one_of_a_unit_is_singular() -> None:
+    made = results(run("a", HARD), budget=1)
+    assert made.budget == "1 simulated step"
+    limits = {"seconds": 1.0, "simulated_steps": 2, "gradients": 1, "target_loss": 0.5}
+    words = dataclasses.replace(made, asked={**made.asked, "budget": limits}).budget
+    assert words == "1 second or 2 simulated steps or 1 gradient or 0.5 as target loss"
+
+
 def test_no_axis_is_drawn_for_figures_that_agree_to_rounding() -> None:
     def drawn(*losses: float) -> object:
         made = results(*(run(name, [loss]) for name, loss in zip("abc", losses, strict=True)))
