@@ -82,6 +82,17 @@ def seen(results: Results) -> list[str]:
     ]
 
 
+def one_seed(summaries: Sequence[Summary]) -> list[str]:
+    """Strategies with chance of which there is a single run: no interval knows what another seed would give."""
+    labels = [summary.label for summary in summaries if summary.one_seed]
+    if not labels:
+        return []
+    return [
+        f"{listed(labels)} ran with one seed{' each' if len(labels) > 1 else ''}: what another seed would give is in "
+        "no interval and no verdict here. Compare with several before one of them is called better or worse."
+    ]
+
+
 def unplayed(results: Results) -> list[str]:
     """Simple laws that cost more than the budget: they have no answer."""
     labels = [run.label.removeprefix("baseline: ") for run in results.runs if run.unplayed]

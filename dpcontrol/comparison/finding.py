@@ -64,6 +64,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *(examined_said.unstable(marks, first) if marks is not None else []),
         *([apart] if apart else []),
         _first(results, found),
+        *endings.one_seed(summaries),
         *families.sentences(results, summaries),
         *_shared(found),
         *_behind(found, summaries),
@@ -72,7 +73,12 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
         *(examined_said.sentences(marks) if marks is not None else []),
     ]
     lost = examined_said.reservation(marks, first) if marks is not None else ""
-    taken_back = (*([lost] if lost else []), *([", with unequal tuning"] if apart else []))
+    lucky = any(summary.one_seed for summary in found.first)
+    taken_back = (
+        *([", with one seed"] if lucky else []),
+        *([lost] if lost else []),
+        *([", with unequal tuning"] if apart else []),
+    )
     headline = _headline(found, summaries) + "".join(taken_back)
     return Finding(headline, (*sentences, *trouble), taken_back)
 
@@ -95,7 +101,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
     shared = f" {RULE}" if several and not any(unfinished(results)) else ""
     kinds = {summary.loss.over for summary in summaries if summary.loss is not None}
     words = {
-        OVER_SCENARIOS: "over scenarios (BCa bootstrap) for strategies without chance, which ran once",
+        OVER_SCENARIOS: f"over scenarios (BCa bootstrap) for {_ran_once(summaries)}",
         OVER_BOTH: "over seeds and scenarios (both resampled) for those with several seeds",
         OVER_SEEDS: "over seeds (bootstrap) for those with several seeds: there are too few scenarios to resample",
         NOTHING: "none where there is a single run of too few scenarios",
@@ -107,11 +113,8 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         else ""
     )
     counts = [summary.answered for summary in summaries]
-    middle = (
-        " Of several seeds a figure is the interquartile mean over runs (without the lowest and the highest quarter)."
-        if max(counts, default=0) >= 4
-        else ""
-    )
+    typical = " Of several seeds a figure is the interquartile mean over runs (without their lowest and highest quarter)."
+    middle = typical if max(counts, default=0) >= 4 else ""
     pairs = [summary.loss.over for summary in summaries if summary.loss is not None and summary.answered == 2]
     # where scenarios are resampled too, an interval reaches further than the two runs
     two = " Of two seeds it is no more than the lowest and the highest." if OVER_SEEDS in pairs else ""
@@ -122,6 +125,14 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
     )
     ratios = "Ratios are ratios of means over scenarios."
     return f"{loss}{ratios}{middle} 95 % intervals: {said or 'none'}.{two}{alone}{shared}"
+
+
+def _ran_once(summaries: Sequence[Summary]) -> str:
+    """Who has a single run: those without chance, and those whose luck nobody knows."""
+    lucky = [summary.label for summary in summaries if summary.one_seed]
+    if not lucky:
+        return "strategies without chance, which ran once"
+    return f"what ran once, of {listed(lucky)} with a single seed, whose luck is not in them"
 
 
 # -- the first place ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dpcontrol import store
-from dpcontrol.comparison.decisions import decision_of
+from dpcontrol.comparison.decisions import NETWORK, decision_of
 from dpcontrol.comparison.marks import Marks
 from dpcontrol.comparison.moments import Moments, moments_of
 from dpcontrol.comparison.tuning import Tuned
@@ -61,6 +61,7 @@ class Task:
         return {
             "strategy": self.label,
             "family": self.family,
+            "stochastic": self.strategy.stochastic,
             "tuned": None if self.tuned is None else self.tuned.record(),
         }
 
@@ -106,6 +107,12 @@ class Run:
         """Whether its strategy follows gradients through the simulator, goes without, or is a simple law."""
         counted = WITH_GRADIENTS if self.record["counts"]["gradients"] else WITHOUT_GRADIENTS
         return str(self.record.get("family", counted))  # earlier versions did not write it
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether another seed would give another answer."""
+        learned = self.decision.get("kind") == NETWORK  # earlier versions wrote nothing of chance
+        return bool(self.record.get("stochastic", learned))
 
     @property
     def unplayed(self) -> bool:
@@ -371,7 +378,12 @@ class Results:
 
 
 def _said(run: Run) -> dict[str, Any]:
-    return {"strategy": run.label, "family": run.family, "tuned": run.record.get("tuned")}
+    return {
+        "strategy": run.label,
+        "family": run.family,
+        "stochastic": run.stochastic,
+        "tuned": run.record.get("tuned"),
+    }
 
 
 def solved(folder: Path) -> bool:

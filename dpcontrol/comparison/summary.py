@@ -30,6 +30,7 @@ class Summary:
         answered, failed, asked: how many runs have a finite loss, went wrong, were to be run.
         losses: ``(answered runs, scenarios)``.
         refused: the sentence of a strategy that does not fit.
+        stochastic: whether another seed would give another answer.
         unplayed: whether it is a law that costs more than the budget.
         family: whether it follows gradients, goes without, or is a simple law.
     """
@@ -49,7 +50,13 @@ class Summary:
     losses: np.ndarray
     refused: str | None
     family: str
+    stochastic: bool = False
     unplayed: bool = False
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether a single run of it has an answer although its answer depends on the seed."""
+        return self.stochastic and self.answered == 1
 
     @property
     def complete(self) -> bool:
@@ -93,6 +100,7 @@ def _summary(label: str, runs: Sequence[Run], law: bool) -> Summary:
         losses=losses,
         refused=refused,
         family=LAW if law else runs[0].family,
+        stochastic=any(run.stochastic for run in runs),
         unplayed=any(run.unplayed for run in runs),
     )
 

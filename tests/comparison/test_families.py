@@ -100,8 +100,8 @@ def test_what_the_headline_of_a_budget_takes_back_that_of_all_does_too() -> None
     ) -> tuple[Results, list[Summary]]:
         tuned = {"trials": trials, "simulated_steps": 9, "drawn": True, "folder": None} if trials else None
         runs = [
-            made("a", factor * HARD, decision=NETWORK),
-            made("b", 2 * HARD, decision=NETWORK, tuned=tuned),
+            *(made("a", factor * HARD, seed=seed, decision=NETWORK) for seed in range(2)),
+            *(made("b", 2 * HARD, seed=seed, decision=NETWORK, tuned=tuned) for seed in range(2)),
         ]
         errors = {"coarse solver": (COARSE, 0.4), "a": (ANSWER, error), "b": (ANSWER, 0.5)}
         examinees = tuple(

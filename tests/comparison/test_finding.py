@@ -307,3 +307,26 @@ def test_a_law_that_the_budget_cannot_pay_has_no_answer() -> None:
         finding(results(law, laws=("baseline: damp",)), summarise(results(law))).headline
         == "No run has an answer."
     )
+
+
+def chancy(label: str, losses: Any, seed: int = 0) -> Run:
+    made = run(label, losses, seed=seed)
+    return dataclasses.replace(made, record={**made.record, "stochastic": True})
+
+
+def test_a_verdict_of_one_seed_says_that_it_is_one() -> None:
+    once = (chancy("policy", HARD), chancy("ppo", 2 * HARD), run("lbfgs", 3 * HARD))
+    found = said(*once)
+    assert found.headline.startswith("policy is best: ") and found.headline.endswith(", with one seed")
+    assert "policy and ppo ran with one seed each: what another seed would give is in no interval" in str(
+        found
+    )
+    assert "for what ran once, of policy and ppo with a single seed, whose luck is not in them" in captioned(
+        *once
+    )
+    assert "without chance" not in captioned(*once)
+    behind = said(run("lbfgs", HARD), chancy("ppo", 2 * HARD))
+    assert "with one seed" not in behind.headline and "ppo ran with one seed: what" in str(behind)
+    twice = (chancy("policy", HARD), chancy("policy", HARD, 1), run("lbfgs", 3 * HARD))
+    assert "one seed" not in str(said(*twice))
+    assert "for strategies without chance, which ran once" in captioned(*twice)
