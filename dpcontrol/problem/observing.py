@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dpcontrol import tree
+from dpcontrol.engine.trajectory import parameter_values
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.objective import Closing
 from dpcontrol.problem.policy_slot import BoundedNetwork
@@ -32,12 +34,15 @@ class Observer:
 
     In this order, each entry flattened and divided by its scale: the observed state, the entries ``targets`` of the
     scenario data, of each of ``tracks`` the row at the present step (the last one behind its end), and the share of
-    the horizon that is left, from 1 to 0.
+    the horizon that is left, from 1 to 0. An initial state that lacks entries, as scenario data may hold it, is
+    completed as the simulator does.
 
     Attributes:
         horizon: length of an episode in the simulator's time.
         dt: the simulator's.
         scales: typical magnitudes: of the observed state (a tree of numbers), and of each entry by name.
+        whole: a tree with the nodes of a whole state.
+        start: the simulator's, which makes an initial state whole.
     """
 
     horizon: float
@@ -46,8 +51,12 @@ class Observer:
     targets: tuple[str, ...]
     tracks: tuple[str, ...]
     scales: Mapping[str, Tree]
+    whole: Tree
+    start: Callable[[Tree], Tree]
 
     def __call__(self, state: Tree, t: float, scenario: Mapping[str, Tree]) -> Tensor:
+        if not tree.same_structure(state, self.whole):
+            state = self.start(state)
         seen = state if self.observation is None else self.observation(state)
         parts = [self._flat("state", seen)]
         parts += [self._flat(name, scenario[name]) for name in self.targets]
@@ -69,7 +78,8 @@ def observer(problem: Problem) -> Observer:
     """What a controller of this problem sees.
 
     Scales are root mean squares over the problem's scenarios, one number for each leaf; the state's are those of
-    its initial values and of the targets that it is compared with.
+    its initial values, completed by the simulator, and of the targets that it is compared with. What is zero
+    everywhere has the scale 1.
     """
     data = problem.scenarios.data
     named = [
@@ -83,9 +93,10 @@ def observer(problem: Problem) -> Observer:
     ]
     targets = tuple(dict.fromkeys([name for name in named if name not in tracked] + varying))
     tracks = tuple(dict.fromkeys(name for name in named if name in tracked))
-    seen = (
-        data["initial_state"] if problem.observation is None else problem.observation(data["initial_state"])
-    )
+    start = _start(problem)
+    with torch.no_grad():
+        whole = start(data["initial_state"])
+        seen = whole if problem.observation is None else problem.observation(whole)
     scales: dict[str, Tree] = {name: tree.map(_size, data[name]) for name in (*targets, *tracks)}
     alike = [data[name] for name in named if tree.same_structure(data[name], seen)]
     scales["state"] = tree.map(lambda *leaves: max(map(_size, leaves)), seen, *alike)
@@ -93,7 +104,24 @@ def observer(problem: Problem) -> Observer:
         if tree.same_structure(data[name], seen):
             scales[name] = scales["state"]
     dt = problem.simulator.dt
-    return Observer((problem.first + problem.horizon) * dt, dt, problem.observation, targets, tracks, scales)
+    return Observer(
+        horizon=(problem.first + problem.horizon) * dt,
+        dt=dt,
+        observation=problem.observation,
+        targets=targets,
+        tracks=tracks,
+        scales=scales,
+        whole=tree.map(lambda _: 0, whole),
+        start=start,
+    )
+
+
+def _start(problem: Problem) -> Callable[[Tree], Tree]:
+    """The simulator's start under the problem's parameters."""
+    data = problem.scenarios.data
+    own = {name: data[name] for name in problem.simulator.parameters if name in data}
+    values = parameter_values(problem.simulator, {**problem.parameters, **own}, like=data["initial_state"])
+    return partial(problem.simulator.start, parameters=values)
 
 
 class Controller(BoundedNetwork):
