@@ -12,6 +12,10 @@ class UsageError(ValueError):
     """A call that cannot work. Its one sentence says what was found, what was expected and what to do."""
 
 
+class NoInfluence(UsageError):
+    """The loss does not depend on what is sought."""
+
+
 class SimulationFailed(UsageError):
     """Somebody else's simulator crashed, hung or answered nonsense: at the door an exception, in a search a status."""
 

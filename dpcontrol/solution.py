@@ -15,6 +15,7 @@ from dpcontrol.engine.trajectory import Trajectory
 from dpcontrol.posterior import Draws, Posterior
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.goals import goals
+from dpcontrol.problem.policy_slot import Policy
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.tree import Tree
 
@@ -209,6 +210,8 @@ class Solution:
                 f"{path} holds {', '.join(sorted(content['value']))}, but {problem.name} seeks "
                 f"{', '.join(problem.unknown.names)}: dpcontrol.load(folder, problem) poses it as the strategy did."
             )
+        if problem is not None:
+            _require_weights(path, problem, content["value"])
         drawn = path / "draws.safetensors"
         return cls(
             problem=problem,
@@ -230,3 +233,20 @@ class Solution:
             diagnostics=info.get("posterior") or {},  # solutions of earlier versions have none
             _stored=Trajectory(content["states"], content["controls"], content["times"]),
         )
+
+
+def _require_weights(path: Path, problem: Problem, value: Mapping[str, Tree]) -> None:
+    """Refuse the weights of a policy that are not those of the problem's network."""
+    for slot in problem.unknown.slots:
+        if isinstance(slot, Policy):
+            stored, wanted = value[slot.name], slot.guess(problem.pose())
+            alike = tree.same_structure(stored, wanted) and all(
+                mine.shape == its.shape
+                for mine, its in zip(tree.leaves(stored), tree.leaves(wanted), strict=True)
+            )
+            if not alike:
+                raise UsageError(
+                    f"{path} holds the weights of a network that does not fit {problem.name}: found "
+                    f"{tree.describe(stored)}, expected {tree.describe(wanted)}; load it with the problem that it was "
+                    "trained for."
+                )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +17,18 @@ from dpcontrol.problem.observing import Observer, observer
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
+FAR = 1e6  # in units of an observation's typical size
+
+
+EPISODES = 1_414_213  # what seeds of episodes are mixed with
+
 
 class Moved(NamedTuple):
     """What a step of a batch came to, each ``(episodes, ...)``.
 
-    ``done`` is the end that belongs to the task: the horizon (time to go is observed), or a simulation that failed.
-    ``cut`` ends an episode from outside: another one of the batch failed, and all begin together.
+    ``done`` is the end that belongs to the task: the horizon (time to go is observed), or a simulation that failed
+    (left the finite world, or is ``FAR`` times its typical size away, where single precision ends soon). ``cut`` ends
+    an episode from outside: another one of the batch failed, and all begin together.
     """
 
     observation: Tensor
@@ -35,7 +42,8 @@ class Batch:
     """``count`` episodes in step with each other, on the plant.
 
     Episodes begin in scenes drawn from the problem's distribution, or, where it has none, in its own scenarios in
-    random order. A step whose state or cost is not finite ends its episode with the reward ``-failure``, and cuts the
+    random order. The stream of scenes is one of its own: no seed draws what the same seed draws for a problem file, so
+    an agent does not meet the scenarios that it is judged on. A step whose state or cost is not finite ends its episode with the reward ``-failure``, and cuts the
     others.
 
     Args:
@@ -59,12 +67,14 @@ class Batch:
         self._require_kinds()
         self.observer: Observer = observer(self.problem)
         self.map: ActionMap = self.actions or action_map(self.problem)
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = torch.Generator().manual_seed(_stream(self.seed))
         self._episode: Episode | None = None
         with torch.no_grad():
             if self.failure is None:
                 losses = self.problem.loss(self.problem.start())
-                self.failure = 10.0 * max(1.0, float(losses[torch.isfinite(losses)].mean().nan_to_num(1.0)))
+                self.failure = 10.0 * max(
+                    1.0, float(losses[torch.isfinite(losses)].nanmedian().nan_to_num(1.0))
+                )
             self.inputs = int(self._see(reset(self.problem)).shape[1])
 
     @property
@@ -86,7 +96,7 @@ class Batch:
 
     def reseed(self, seed: int) -> None:
         """Begin the sequence of scenes again."""
-        self._generator.manual_seed(seed)
+        self._generator.manual_seed(_stream(seed))
 
     def reset(self, scenes: Tensor | None = None) -> Tensor:
         """Begin episodes in new scenes, or in scenarios ``(episodes,)`` of the problem; observations.
@@ -120,7 +130,7 @@ class Batch:
             self._episode, reward = advance(here, control)
             seen = self._see(self.episode)
             # the last observation of the horizon need not see what the reward has counted
-            fine = torch.isfinite(reward) & torch.isfinite(seen).all(1)
+            fine = torch.isfinite(reward) & (seen.abs() < FAR).all(1)
             reward = torch.where(fine, reward, -float(self.failure or 0.0))
             over = torch.full_like(fine, self.episode.done)
             failed = not bool(fine.all())
@@ -158,6 +168,11 @@ class Batch:
 
     def _time(self, episode: Episode) -> float:
         return episode.position.k * episode.course.simulator.dt
+
+
+def _stream(seed: int) -> int:
+    """The seed of the scenes: far from the small numbers that problems, validations and tunings are drawn with."""
+    return int(np.random.SeedSequence([EPISODES, seed]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def as_actions(batch: Batch, actions: object) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dpcontrol.environments.actions import ActionMap, action_map
-from dpcontrol.environments.batch import Batch
+from dpcontrol.environments.batch import FAR, Batch
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.wanted import wanted
 from dpcontrol.problem import Problem
@@ -50,7 +50,10 @@ class ForeignController(BoundedNetwork):
         """The control ``(scenarios, *shape)``."""
         seen = self.observer(state, t, scenario).float()
         weights = {name: weight.float() for name, weight in self.acting.named_parameters()}
-        acted = torch.func.functional_call(self.acting, weights, (seen,))
+        # a scenario that has failed is shown as something finite: the policy would refuse all of them
+        acted = torch.func.functional_call(
+            self.acting, weights, (seen.nan_to_num(0.0, FAR, -FAR).clamp(-FAR, FAR),)
+        )
         return self.actions.to_control(acted, state, t, scenario)
 
 

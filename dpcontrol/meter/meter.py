@@ -25,7 +25,7 @@ from dpcontrol.problem.base import Problem
 from dpcontrol.problem.candidates import each, vectorises
 from dpcontrol.problem.predicting import measurements
 from dpcontrol.problem.scenarios import Scenarios
-from dpcontrol.results import Counts, UsageError
+from dpcontrol.results import Counts, NoInfluence
 from dpcontrol.store import Journal, Record
 from dpcontrol.tree import Tree
 
@@ -128,7 +128,7 @@ class Meter(Books):
             point = x.detach().requires_grad_()
             losses = self._losses(point, which)
             if not losses.requires_grad:
-                raise UsageError(
+                raise NoInfluence(
                     f"the loss of {self.problem.name} does not depend on what is sought, "
                     f"{' and '.join(self.problem.unknown.names)}: let it act in the step, or cost something."
                 )

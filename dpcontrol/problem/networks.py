@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from dpcontrol import tree
 from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.policy_slot import BoundedNetwork, MemoryNetwork, Policy, played
+from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.unknown import Inputs
 from dpcontrol.results import UsageError, first_line
 from dpcontrol.sim.hybrid import HybridSimulator
@@ -53,8 +55,10 @@ def require_controller(problem: Problem, who: str) -> None:
     """
     (slot,) = problem.unknown.slots
     assert isinstance(slot, Policy)
-    if not any(True for _ in slot.network.parameters()):
-        raise UsageError(f"the network of {who} has no weights to train: give it some, or try it as a law.")
+    if not any(weight.requires_grad for weight in slot.network.parameters()):
+        raise UsageError(
+            f"the network of {who} has no weights to train: give it some that require a gradient, or try it as a law."
+        )
     network = copy.deepcopy(slot.network)  # asking must not change it
     weights = tree.map(lambda leaf: leaf.requires_grad_(), slot.guess(problem.pose()))
     _ask_twice(
@@ -63,6 +67,7 @@ def require_controller(problem: Problem, who: str) -> None:
         lambda: _answered(problem, network, weights, who),
         lambda found: _require_shape(problem, found, who),
     )
+    _require_scenes_apart(problem, network, weights, who)
 
 
 def require_correction(hybrid: HybridSimulator, measured: Mapping[str, Tree]) -> None:
@@ -153,6 +158,25 @@ def _answered(problem: Problem, network: nn.Module, weights: Tree, who: str) -> 
             f"the network of {who}, asked for a control at the start, raised {first_line(error)}{hint}."
         ) from error
     return found
+
+
+def _require_scenes_apart(problem: Problem, network: nn.Module, weights: Tree, who: str) -> None:
+    """Each scenario's control must be what it is without the others."""
+    count = problem.scenarios.count
+    if count == 1:
+        return
+    together = _answered(problem, network, weights, who).detach()
+    first = Scenarios(
+        problem.scenarios.take(torch.zeros(1, dtype=torch.long)), shared=problem.scenarios.shared
+    )
+    alone = _answered(replace(problem, scenarios=first), network, weights, who).detach()
+    slack = 1e3 * torch.finfo(alone.dtype).eps if alone.is_floating_point() else 0.0
+    if not torch.allclose(alone[0], together[0], rtol=slack, atol=slack, equal_nan=True):
+        raise UsageError(
+            f"the network of {who} gives a scenario another control when it is alone than beside others (batch "
+            "normalisation, a mean over the batch?): each row must depend on its own scenario; take LayerNorm or "
+            "GroupNorm."
+        )
 
 
 def _require_shape(problem: Problem, control: Tree, who: str) -> None:

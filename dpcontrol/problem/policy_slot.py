@@ -53,7 +53,8 @@ class Policy(Slot):
 
     Args:
         network: a module called with the state ``(scenarios, ...)``, the time (a float) and the dict of per-scenario
-            data; its present weights are the start guess. A :class:`MemoryNetwork` is called with its memory first.
+            data; its present weights are the start guess, and those that require no gradient stay as they are. A
+            :class:`MemoryNetwork` is called with its memory first.
         control: the control that it plays: what it says is clipped to the bounds of that. Where a problem's control
             sequence is replaced (``problem.with_unknown``) it is that one; ``None`` where there are no bounds.
     """
@@ -64,7 +65,9 @@ class Policy(Slot):
     name: str = field(default="policy", init=False)
 
     def guess(self, pose: Pose) -> Tree:
-        weights = {key: value.detach() for key, value in self.network.named_parameters()}
+        weights = {
+            key: value.detach() for key, value in self.network.named_parameters() if value.requires_grad
+        }
         return tree.to(weights, dtype=pose.dtype, device=pose.device)
 
     def magnitude(self, pose: Pose) -> Tree:

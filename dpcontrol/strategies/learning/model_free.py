@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,21 +144,29 @@ class ModelFree(Learner):
         return {"learning_rate": rate, "gamma": self.discount, "seed": seed, "device": "cpu", **noise}
 
     def run(self, meter: Meter, generator: torch.Generator) -> Status:
-        seed = int(torch.randint(2**31, (), generator=generator))
+        kept = meter.resumed()
+        # the generator of a resumed run is behind this draw; other validation scenes would make losses incomparable
+        seed = int(torch.randint(2**31, (), generator=generator)) if kept is None else int(kept["seed"])
         slot = meter.problem.unknown.slots[0]
         assert isinstance(slot, Policy) and isinstance(slot.network, ForeignController)
         validation = self._scenes(meter, seed)
-        # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
-        untrained = meter.sampled_values(meter.start(), validation)
-        typical = float(untrained[torch.isfinite(untrained)].mean().nan_to_num(1.0))
-        failure = 10.0 * max(1.0, typical)
-        env = tensor_env(Batch(meter.problem, self.environments, seed, failure, slot.network.actions))
+        if kept is None:
+            # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
+            untrained = meter.sampled_values(meter.start(), validation)
+            failure = 10.0 * max(1.0, float(untrained[torch.isfinite(untrained)].nanmedian().nan_to_num(1.0)))
+        else:
+            failure = float(kept["failure"])
+        # as all who learn, it trains on the model; the plant is where answers are judged
+        model_world = replace(meter.problem, plant=None)
+        env = tensor_env(Batch(model_world, self.environments, seed, failure, slot.network.actions))
         scaled = wanted("stable_baselines3.common.vec_env").VecNormalize(
             env, norm_obs=False, gamma=self.discount, clip_reward=math.inf
         )
         with _generators_restored(seed):
             model = self._model(scaled, **self._common(meter, seed))
-            training = Training(self, meter, model, validation)
+            training = Training(self, meter, model, validation, {"seed": seed, "failure": failure})
+            if kept is not None:
+                training.resume(kept["networks"])
             last = validation.count * meter.problem.horizon
             with meter.last_word(last, training.validate):
                 model.learn(self.steps or _most(meter), callback=training.callback())
@@ -177,13 +185,17 @@ class ModelFree(Learner):
 class Training:
     """A learner at work: charges its steps, validates, and keeps what a later run can go on with."""
 
-    def __init__(self, strategy: ModelFree, meter: Meter, model: Any, validation: Scenarios) -> None:
+    def __init__(
+        self, strategy: ModelFree, meter: Meter, model: Any, validation: Scenarios, begun: dict[str, float]
+    ) -> None:
         self._strategy, self._meter, self._model, self._validation = strategy, meter, model, validation
+        self._begun = begun  # what a resumed run has to know
         self._since = strategy.validate_every
-        kept = meter.resumed()
-        if kept is not None:
-            model.policy.load_state_dict(kept["networks"])
-            meter.remark("resumed with the stored networks and fresh random streams, so not to the bit.")
+
+    def resume(self, networks: dict[str, Tensor]) -> None:
+        """Go on with stored networks."""
+        self._model.policy.load_state_dict(networks)
+        self._meter.remark("resumed with the stored networks and fresh random streams, so not to the bit.")
 
     def callback(self) -> Any:
         """What Stable-Baselines3 calls after every step of the batch."""
@@ -222,7 +234,8 @@ class Training:
         return tree.ravel({"policy": {name: own[name].to(like) for name, like in layout.items()}})[None]
 
     def _pack(self) -> dict[str, Any]:
-        return {"networks": {name: value.clone() for name, value in self._model.policy.state_dict().items()}}
+        networks = {name: value.clone() for name, value in self._model.policy.state_dict().items()}
+        return {"networks": networks, **self._begun}
 
 
 def _most(meter: Meter) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.meter import Meter
 from dpcontrol.nets import MLP
-from dpcontrol.problem import Demand, Policy, Problem, View
+from dpcontrol.problem import ControlSequence, Demand, Policy, Problem, View
 from dpcontrol.problem.distribution import require_distribution
 from dpcontrol.problem.networks import made_by, require_controller
 from dpcontrol.problem.observing import Controller, controller
@@ -55,7 +55,13 @@ class Learner(Strategy):
             return problem.with_unknown(Policy(self.controller(problem)))
 
     def look_at(self, problem: Problem) -> None:
-        """A few scenes are drawn, where there is a distribution to train on."""
+        """A few scenes are drawn, where there is a distribution; a control that is the same for all is refused."""
+        slot = problem.unknown.slots[0]
+        if isinstance(slot, ControlSequence) and slot.shared and problem.scenarios.count > 1:
+            raise UsageError(
+                f"{problem.name} seeks one control for all of its {problem.scenarios.count} scenarios (shared=True), "
+                "but a feedback controller gives each its own: take lbfgs, adjoint or cmaes, or leave out shared=True."
+            )
         require_distribution(problem.scenarios)
 
 

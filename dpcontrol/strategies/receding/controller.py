@@ -18,7 +18,7 @@ from dpcontrol.problem.control import start_state
 from dpcontrol.problem.objective import Frame
 from dpcontrol.problem.path import Moment
 from dpcontrol.problem.windowing import Terminal
-from dpcontrol.results import Counts
+from dpcontrol.results import Counts, NoInfluence
 from dpcontrol.run import Strategy, run
 from dpcontrol.tree import Tree
 
@@ -192,8 +192,17 @@ class RecedingHorizon:
     ) -> Memory:
         posed = self.window(memory, state, scenario, begun)
         inner = self.rule.first if memory.decisions == 0 else self.rule.later
-        with torch.enable_grad():
-            found = run(posed, inner, budget=budget, seed=memory.seed + memory.decisions, callback=watch)
+        try:
+            with torch.enable_grad():
+                found = run(posed, inner, budget=budget, seed=memory.seed + memory.decisions, callback=watch)
+        except NoInfluence:
+            if memory.decisions == 0:
+                raise
+            # at the end a window may be so short that no state in it feels the control: any plan is as good
+            asked = Counts(2 * posed.horizon * posed.scenarios.count, posed.scenarios.count)
+            return replace(
+                memory, due=self.rule.hold, decisions=memory.decisions + 1, counts=memory.counts + asked
+            )
         kind = found.status.kind
         return replace(
             memory,

@@ -1,0 +1,122 @@
+"""Controllers as a stranger met them: what went wrong in their own small problems, and must not again."""
+
+import pytest
+import torch
+from torch import nn
+
+import dpcontrol as dp
+
+F64 = torch.float64
+BUDGET = dp.Budget(simulated_steps=6_000)
+
+
+def oscillator(state, control):
+    """A driven oscillator by symplectic Euler."""
+    speed = state[:, 1:] + 0.1 * (control - state[:, :1])
+    return torch.cat([state[:, :1] + 0.1 * speed, speed], 1)
+
+
+def moving(objective=None, *, shared=False, step=oscillator, size=1.0, **more):
+    return dp.control_problem(
+        step,
+        initial_state=size * torch.linspace(-1, 1, 8, dtype=F64).reshape(4, 2),
+        horizon=12,
+        objective=objective or dp.reach(torch.zeros(2, dtype=F64)) + 0.1 * dp.effort(),
+        control=dp.ControlSequence(1, low=-1, high=1, shared=shared),
+        scenarios=dp.Scenarios(
+            {},
+            sampler=lambda g, n: {"initial_state": size * (2 * torch.rand(n, 2, generator=g, dtype=F64) - 1)},
+        ),
+        name="oscillator",
+        **more,
+    )
+
+
+class Feedback(nn.Module):
+    """A law with weights; ``mixing`` lets a scenario see the mean of the others."""
+
+    def __init__(self, mixing=False):
+        super().__init__()
+        self.gain, self.mixing = nn.Linear(2, 1).double(), mixing
+
+    def forward(self, state, t, scenario):
+        return self.gain(state - state.mean(0) if self.mixing else state)
+
+
+def test_a_window_whose_states_do_not_feel_the_control_any_more_keeps_the_plan():
+    problem = moving(dp.cost(stage=lambda state, *_: state.square().sum(1)))
+    found = dp.solve(problem, "mpc", iterations=5, progress=False)
+    open_loop = dp.solve(problem, "lbfgs", progress=False)
+    assert found.status.kind == "scored" and found.loss == pytest.approx(open_loop.loss, rel=1e-3)
+    with pytest.raises(dp.UsageError, match="does not depend on what is sought"):
+        dp.solve(moving(dp.cost(stage=lambda state, *_: 0 * state.sum(1).detach())), "mpc", progress=False)
+
+
+@pytest.mark.parametrize("name", ["policy", "ppo", "evolved_policy"])
+def test_one_control_for_all_scenarios_is_no_question_for_a_controller(name):
+    with pytest.raises(
+        dp.UsageError, match="one control for all of its 4 scenarios .* leave out shared=True"
+    ):
+        dp.solve(moving(shared=True), name, budget=BUDGET, progress=False)
+
+
+def test_a_network_that_mixes_scenarios_is_refused_at_the_door():
+    with pytest.raises(dp.UsageError, match="another control when it is alone than beside others"):
+        dp.solve(moving(), "policy", network=Feedback(mixing=True), budget=BUDGET, progress=False)
+
+
+def test_frozen_weights_stay_as_they_are():
+    network = Feedback()
+    network.gain.bias.requires_grad_(False)
+    found = dp.solve(moving(), "policy", network=network, budget=BUDGET, progress=False)
+    assert set(found.value["policy"]) == {"gain.weight"}
+    network.gain.weight.requires_grad_(False)
+    with pytest.raises(dp.UsageError, match="no weights to train: give it some that require a gradient"):
+        dp.solve(moving(), "policy", network=network, budget=BUDGET, progress=False)
+
+
+def test_a_stored_policy_is_not_one_of_another_problem(tmp_path):
+    dp.solve(moving(), "policy", budget=BUDGET, progress=False, folder=tmp_path / "run", width=8)
+    other = dp.control_problem(
+        lambda s, u: 0.9 * s + 0.1 * u,
+        initial_state=torch.ones(2, 3, dtype=F64),
+        horizon=10,
+        objective=dp.reach(torch.zeros(3, dtype=F64)),
+        control=dp.ControlSequence(3),
+        name="other",
+    )
+    with pytest.raises(dp.UsageError, match="weights of a network that does not fit other: .* trained for"):
+        dp.load(tmp_path / "run", other)
+    assert dp.load(tmp_path / "run", moving()).problem is not None
+
+
+def test_to_resume_a_finished_training_by_rewards_changes_nothing(tmp_path):
+    asked = {"budget": BUDGET, "progress": False, "folder": tmp_path / "run", "width": 8, "environments": 8}
+    first = dp.solve(moving(), "ppo", validation=16, **asked)
+    again = dp.solve(moving(), "ppo", validation=16, resume=True, **asked)
+    assert again.loss == first.loss and again.counts == first.counts
+    assert dp.load(tmp_path / "run", moving()).loss == first.loss
+
+
+def test_scenes_that_leave_the_finite_world_do_not_end_a_training_by_rewards():
+    def bursting(state, control):
+        return state + 0.3 * (state**3 + control)
+
+    problem = moving(step=bursting, size=1.5)
+    found = dp.solve(problem, "ppo", budget=BUDGET, progress=False, width=8, environments=8, validation=16)
+    assert found.counts.simulated_steps > 1_000
+
+
+def test_training_by_rewards_happens_on_the_model_and_not_on_the_plant():
+    asked = {"plant": 0, "model": 0}
+
+    def counted(who):
+        def step(state, control):
+            asked[who] += len(state)
+            return oscillator(state, control)
+
+        return step
+
+    problem = moving(step=counted("model"), plant=counted("plant"))
+    dp.solve(problem, "ppo", budget=BUDGET, progress=False, width=8, environments=8, validation=16)
+    assert asked["model"] > 4_000 and asked["plant"] < 500
