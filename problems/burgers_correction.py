@@ -53,15 +53,14 @@ coarse solver   0.0272         0.0288         0.0197         0.0149         0.03
 ==============  =============  =============  =============  =============  =============  =============
 
 After 200 steps the error is 13 to 17 (``supervised``) and 9 to 12 times (``unrolled``) below the coarse solver's, and
-6.8 to 8.7 and 5.8 to 6.3 times at viscosities below those of the training. In trainings of this length the loop loses to
-single steps, up to 200 steps and outside of the training's range: on test trajectories the worst seed of ``supervised`` is better than the
-best of ``unrolled`` at every length.
-Two likely reasons: in the same number of simulated steps it has several times as many iterations, and nothing is
-unstable here (every rollout of every corrected solver stays finite for 1,000 steps, probably since the solver
-dissipates and the correction conserves), so the loop has nothing to prevent. Without the gradient through the solver
-(``stopped``) errors are a tenth to a fifth larger in the mean, and seeds overlap. ``noisy`` drifts off: after 200 steps
-on test trajectories it is no better than the coarse solver. Without a solver rollouts from other states become
-infinite with every seed.
+6.8 to 8.7 and 5.8 to 6.3 times at viscosities below those of the training. In trainings of this length the loop loses
+to single steps, up to 200 steps and outside of the training's range: on test trajectories the worst seed of
+``supervised`` is better than the best of ``unrolled`` at every length. Two likely reasons: in the same number of
+simulated steps it has several times as many iterations, and nothing is unstable here (every rollout of every corrected
+solver stays finite for 1,000 steps, probably since the solver dissipates and the correction conserves), so the loop has
+nothing to prevent. Without the gradient through the solver (``stopped``) errors are a tenth to a fifth larger in the
+mean, and seeds overlap. ``noisy`` drifts off: after 200 steps on test trajectories it is no better than the coarse
+solver. Without a solver rollouts from other states become infinite with every seed.
 
 Trained four times as long (1,600,000 steps, 160 to 220 CPU seconds, three seeds) both come to the same place, where the
 range of the training is left the loop is ahead, and single steps gain nothing there after the first quarter. Coarse
