@@ -4,7 +4,8 @@
     env = gymnasium.make("dpcontrol.registered:dpcontrol/burgers-v0", size="small", seed=0)
 
 Each is :func:`dpcontrol.environments.gymnasium_env` of the problem file of that name; ``size`` and ``seed`` are the
-file's, further arguments the environment's. What a problem seeks is known once it is built, so all are registered; one
+file's (``seed`` is the environment's as well, which without one draws scenes of its own), ``failure`` and
+``render_mode`` the environment's. What a problem seeks is known once it is built, so all are registered; one
 that seeks no control, which cannot be an environment, says so when it is made.
 """
 
@@ -24,17 +25,23 @@ if TYPE_CHECKING:
     import gymnasium
 
 NAMESPACE, VERSION = "dpcontrol", "v0"
+OPTIONS = frozenset({"failure", "render_mode"})
 
 
 def make(
-    problem: str, *, size: str = "full", seed: int = 0, **options: Any
+    problem: str, *, size: str = "full", seed: int | None = None, **options: Any
 ) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """The environment of a problem file.
 
     Raises:
-        UsageError: if there is no such problem, or it seeks no control.
+        UsageError: if there is no such problem, it seeks no control, or there is no such argument.
     """
-    built = catalogue.find(problem).build(size=size, seed=seed)
+    strange = sorted(set(options) - OPTIONS)
+    if strange:
+        raise UsageError(
+            f"the environment of {problem} takes size, seed, {', '.join(sorted(OPTIONS))}; found {', '.join(strange)}."
+        )
+    built = catalogue.find(problem).build(size=size, seed=0 if seed is None else seed)
     slots = built.unknown.slots
     if len(slots) != 1 or not isinstance(slots[0], ControlSequence) or View.ACTING not in built.offers:
         raise UsageError(

@@ -42,9 +42,9 @@ class Batch:
     """``count`` episodes in step with each other, on the plant.
 
     Episodes begin in scenes drawn from the problem's distribution, or, where it has none, in its own scenarios in
-    random order. The stream of scenes is one of its own: no seed draws what the same seed draws for a problem file, so
-    an agent does not meet the scenarios that it is judged on. A step whose state or cost is not finite ends its episode with the reward ``-failure``, and cuts the
-    others.
+    random order. The stream of scenes is one of its own: a seed does not draw here what it draws for a problem file,
+    so that an agent does not meet the scenarios that it is judged on. A step whose state or cost is not finite ends
+    its episode with the reward ``-failure``, and cuts the others.
 
     Args:
         problem: seeks one control sequence.

@@ -24,7 +24,11 @@ RENDER_MODES = ("rgb_array",)
 
 
 def gymnasium_env(
-    problem: Problem, *, seed: int = 0, failure: float | None = None, render_mode: str | None = None
+    problem: Problem,
+    *,
+    seed: int | None = None,
+    failure: float | None = None,
+    render_mode: str | None = None,
 ) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """A Gymnasium environment of a problem: one episode after the other, each in another scene.
 
@@ -34,7 +38,8 @@ def gymnasium_env(
     returns a picture ``(height, width, 3)`` of the state, uint8.
 
     Args:
-        problem, seed, failure: as in :class:`~dpcontrol.environments.batch.Batch`.
+        problem, failure: as in :class:`~dpcontrol.environments.batch.Batch`.
+        seed: of the scenes up to the first ``reset(seed=...)``; by default each environment draws its own.
         render_mode: ``"rgb_array"`` or ``None``.
 
     Raises:
@@ -46,7 +51,7 @@ def gymnasium_env(
         raise UsageError(
             f"render_mode must be 'rgb_array' (render() returns a picture) or None; found {render_mode!r}."
         )
-    batch = Batch(problem, 1, seed, failure)
+    batch = Batch(problem, 1, 0 if seed is None else seed, failure)
     require_distribution(problem.scenarios)
 
     class ProblemEnv(base):  # type: ignore[misc, valid-type]
@@ -58,15 +63,16 @@ def gymnasium_env(
             self.batch = batch
             self.observation_space, self.action_space = spaces_of(self.batch)
             self.render_mode = render_mode
-            self._earned, self._over = 0.0, False
+            self._earned, self._over, self._seeded = 0.0, False, seed is not None
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
         ) -> tuple[np.ndarray, dict[str, Any]]:
             chosen = _chosen(options)
             super().reset(seed=seed)
-            if seed is not None:
-                self.batch.reseed(seed)
+            if seed is not None or not self._seeded:
+                self.batch.reseed(int(self.np_random.integers(2**62)) if seed is None else seed)
+                self._seeded = True
             self._earned, self._over = 0.0, False
             seen = self.batch.reset(chosen)
             return seen[0].float().cpu().numpy(), {}

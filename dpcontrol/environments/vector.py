@@ -32,7 +32,8 @@ def vec_env(
     Observations are those of every learned method here (state, target, time to go, scaled), float32; actions lie in
     [-1, 1] and reach the control's bounds (see :class:`~dpcontrol.environments.actions.ActionMap`). All episodes begin
     and end together. The horizon is a *terminal* state, since the time to go is observed; an episode that was cut
-    because another one failed says ``TimeLimit.truncated``.
+    because another one failed says ``TimeLimit.truncated``. The last info of an episode
+    that was not cut has its ``loss``, and whether it ``failed``, as that of the Gymnasium environment.
 
     Args:
         problem, count, seed, failure, actions: as in :class:`~dpcontrol.environments.batch.Batch`.
@@ -58,6 +59,7 @@ def tensor_env(batch: Batch) -> VecEnv:
         def __init__(self, batch: Batch) -> None:
             self.batch = batch
             self._actions: Any = None
+            self._earned = torch.zeros(batch.count, dtype=torch.float64)
             super().__init__(batch.count, *spaces_of(batch))
 
         def reset(self) -> np.ndarray:
@@ -66,6 +68,10 @@ def tensor_env(batch: Batch) -> VecEnv:
                 self.batch.reseed(seeds[0])
             self._reset_seeds()
             self._reset_options()
+            return self._begun()
+
+        def _begun(self) -> np.ndarray:
+            self._earned.zero_()
             return _numbers(self.batch.reset())
 
         def step_async(self, actions: np.ndarray) -> None:
@@ -73,14 +79,17 @@ def tensor_env(batch: Batch) -> VecEnv:
 
         def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
             moved = self.batch.step(self._actions)
+            self._earned += moved.reward.cpu()
             ends = (moved.done | moved.cut).cpu().numpy()
             seen = _numbers(moved.observation)
             infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
             if ends.any():
-                cut = moved.cut.cpu().numpy()
+                cut, failed = moved.cut.cpu().numpy(), not self.batch.episode.done
                 for row in range(self.num_envs):
                     infos[row] = {"terminal_observation": seen[row], "TimeLimit.truncated": bool(cut[row])}
-                seen = _numbers(self.batch.reset())
+                    if not cut[row]:
+                        infos[row] |= {"failed": failed, "loss": -float(self._earned[row])}
+                seen = self._begun()
             return seen, moved.reward.float().cpu().numpy(), ends, infos
 
         def close(self) -> None:

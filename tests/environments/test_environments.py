@@ -94,6 +94,52 @@ def test_a_seed_gives_the_same_scenes():
     assert not np.array_equal(first[0], first[1])
 
 
+def test_no_small_seed_draws_the_scenarios_of_a_problem_of_that_seed():
+    """The problem is judged on what ``drawn`` gives for a seed; an agent begins elsewhere, whatever its seed."""
+    judged = torch.cat([drawn(torch.Generator().manual_seed(k), 2)["initial_state"] for k in range(200)])
+    env = vec_env(moving(), 5)
+    for seed in range(200):
+        env.seed(seed)
+        env.reset()
+        assert float(torch.cdist(env.batch.state, judged).min()) > 1e-9
+    env.seed(7)
+    first = env.reset()
+    env.seed(7)
+    assert np.array_equal(first, env.reset())
+
+
+def test_environments_without_a_seed_differ_and_those_with_one_do_not():
+    problem = moving()
+    free = [gymnasium_env(problem).reset()[0] for _ in range(2)]
+    assert not np.array_equal(*free)
+    seeded = [gymnasium_env(problem, seed=3) for _ in range(2)]
+    for _ in range(2):
+        assert np.array_equal(seeded[0].reset()[0], seeded[1].reset()[0])
+    assert np.array_equal(seeded[0].reset(seed=5)[0], gymnasium_env(problem).reset(seed=5)[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*Box observation space:UserWarning")
+def test_copies_of_a_registered_environment_differ_and_it_knows_its_arguments():
+    name = "dpcontrol.registered:dpcontrol/pendulum_torque-v0"
+    copies = gymnasium.make_vec(name, num_envs=2, vectorization_mode="sync", size="small")
+    seen, _ = copies.reset()
+    assert not np.array_equal(seen[0], seen[1])
+    refused("takes size, seed, failure, render_mode; found siez", gymnasium.make, name, siez="small")
+
+
+def test_the_last_infos_of_a_batch_have_the_losses():
+    problem = moving()
+    env = vec_env(problem, 5)
+    for _ in range(2):
+        env.reset()
+        env.batch.reset(torch.arange(5))
+        for _ in range(6):
+            *_, infos = env.step(np.full((5, 2), 0.3, np.float32))
+        losses = problem.loss({"control": torch.full((5, 6, 2), 0.6, dtype=F64)})
+        assert [info["loss"] for info in infos] == pytest.approx(losses.tolist(), rel=1e-6)
+        assert not any(info["failed"] for info in infos)
+
+
 def test_the_batch_rewards_what_the_problem_costs():
     problem = moving()
     batch = Batch(problem, 5)
@@ -119,6 +165,7 @@ def test_a_failed_simulation_ends_its_episode_and_cuts_the_others():
     seen, reward, done, infos = env.step(np.array([[0.0], [-1.0], [0.5]], np.float32))
     assert done.all() and reward.tolist() == [0.0, -50.0, 0.0] and np.isfinite(seen).all()
     assert [info["TimeLimit.truncated"] for info in infos] == [True, False, True]
+    assert [info.get("loss") for info in infos] == [None, 50.0, None] and infos[1]["failed"]
 
 
 def test_stable_baselines_learns_in_it_and_its_policy_is_a_controller():
