@@ -105,13 +105,19 @@ def unplayed(results: Results) -> list[str]:
     ]
 
 
-def idle(results: Results) -> list[str]:
-    """Strategies whose first question costs more than the budget: what is scored is where they start."""
+def idle_labels(results: Results) -> list[str]:
+    """Strategies whose first question costs more than the budget."""
     labels = []
     for label in results.labels:
         runs = [run for run in results.of(label) if run.status == "budget spent" and not run.unplayed]
         if runs and all(run.record["counts"]["simulated_steps"] == 0 for run in runs):
             labels.append(label)
+    return labels
+
+
+def idle(results: Results) -> list[str]:
+    """What is scored of those that did not run a step is where they start."""
+    labels = idle_labels(results)
     if not labels:
         return []
     verb, whose = ("has", "its") if len(labels) == 1 else ("have", "their")

@@ -75,6 +75,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     lost = examined_said.reservation(marks, first) if marks is not None else ""
     lucky = any(summary.one_seed for summary in found.first)
     taken_back = (
+        *([", without a single step"] if {*first} <= {*endings.idle_labels(results)} else []),
         *([", with one seed"] if lucky else []),
         *([lost] if lost else []),
         *([", with unequal tuning"] if apart else []),
@@ -113,7 +114,9 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         else ""
     )
     counts = [summary.answered for summary in summaries]
-    typical = " Of several seeds a figure is the interquartile mean over runs (without their lowest and highest quarter)."
+    typical = (
+        " Of several seeds a figure is the interquartile mean over runs (without lowest and highest quarter)."
+    )
     middle = typical if max(counts, default=0) >= 4 else ""
     pairs = [summary.loss.over for summary in summaries if summary.loss is not None and summary.answered == 2]
     # where scenarios are resampled too, an interval reaches further than the two runs
@@ -123,8 +126,7 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         if any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)
         else ""
     )
-    ratios = "Ratios are ratios of means over scenarios."
-    return f"{loss}{ratios}{middle} 95 % intervals: {said or 'none'}.{two}{alone}{shared}"
+    return f"{loss}Ratios are ratios of means over scenarios.{middle} 95 % intervals: {said or 'none'}.{two}{alone}{shared}"
 
 
 def _ran_once(summaries: Sequence[Summary]) -> str:

@@ -298,7 +298,7 @@ def test_a_law_that_the_budget_cannot_pay_has_no_answer() -> None:
     law = dataclasses.replace(law, record={**law.record, "family": "law"})
     made = results(law, run("lbfgs", HARD, steps=0), laws=("baseline: damp",))
     found = finding(made, summarise(made))
-    assert found.headline.startswith("lbfgs is best")
+    assert found.headline.startswith("lbfgs is best") and found.headline.endswith(", without a single step")
     assert "The simple law damp did not play: its rollout costs more than the budget" in str(found)
     assert "lbfgs has not run a single step" in str(found)
     assert "failed" not in str(found) and "No strategy" not in str(found)
