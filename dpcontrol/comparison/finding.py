@@ -126,7 +126,8 @@ def caption(results: Results, summaries: Sequence[Summary]) -> str:
         if any(summary.luck is not None and summary.luck.interval is not None for summary in summaries)
         else ""
     )
-    return f"{loss}Ratios are ratios of means over scenarios.{middle} 95 % intervals: {said or 'none'}.{two}{alone}{shared}"
+    ends = f"95 % intervals: {said or 'none'}.{two}{alone}{shared}"
+    return f"{loss}Ratios are ratios of means over scenarios.{middle} {ends}"
 
 
 def _ran_once(summaries: Sequence[Summary]) -> str:
