@@ -62,7 +62,9 @@ class Counts:
     """What a run has cost, in units that do not depend on the machine.
 
     ``simulated_steps`` are scenario-steps: one step of one scenario is one, and one step of a vector-Jacobian
-    product (VJP) sweep of one scenario is charged as one more, so that a gradient costs twice its forward run.
+    product (VJP) sweep of one scenario is charged as one more, so that a gradient costs twice its forward run. What a
+    problem's gradient mode runs again on the way back, such as ``Checkpointed()``, is charged as well; what ``Auto``
+    chooses by the memory of a machine is not.
     ``gradients`` counts VJP sweeps of one scenario; a Hessian product costs two. ``failures`` counts evaluations
     of one scenario that gave no finite loss.
     """

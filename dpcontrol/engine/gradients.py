@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dpcontrol.engine.schedule import plan
 from dpcontrol.results import UsageError
 
 UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -21,6 +23,10 @@ class GradientMode(abc.ABC):
     def swept(self, steps: int) -> int:
         """How many of so many steps are differentiated: what a gradient is charged for beside its run."""
         return steps
+
+    def again(self, steps: int, state_bytes: int) -> int:
+        """How many steps are run again on the way back, by this mode's own plan: charged like the run itself."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class Checkpointed(GradientMode):
         if count < 1:
             raise UsageError(f"memory {self.memory!r} holds no state of {state_bytes} bytes; allow more.")
         return int(count)
+
+    def again(self, steps: int, state_bytes: int) -> int:
+        return _again(steps, self.states(state_bytes, steps))
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,11 @@ class StopGradient(GradientMode):
     """Biased: the state that a step gets is held constant: interaction with the simulator without its gradient."""
 
     exact: ClassVar[bool] = False
+
+
+@functools.lru_cache(maxsize=256)
+def _again(steps: int, snapshots: int) -> int:
+    return plan(steps, snapshots).recomputed
 
 
 def in_bytes(memory: str | int) -> int:

@@ -270,7 +270,8 @@ class Meter(Books):
         count = scenarios.count
         length, mode = horizon or self.problem.horizon, mode or self.problem.gradient
         steps = max(length, 1)
-        price = Counts(count * (steps + sweeps * mode.swept(steps)), count * sweeps)
+        back = sweeps * (mode.swept(steps) + self._again(mode, steps))
+        price = Counts(count * (steps + back), count * sweeps)
         self._stop_if_spent(price)
         asked = replace(self.problem, scenarios=scenarios, gradient=mode, horizon=length)
         losses = asked.loss(self.trees(x))
@@ -343,10 +344,17 @@ class Meter(Books):
 
     def _price(self, rows: int, sweeps: int) -> Counts:
         scenarios = rows if self.problem.separate else rows * self.problem.scenarios.count
-        steps = scenarios * max(self.problem.horizon, 1)
+        steps = max(self.problem.horizon, 1)
         # a product of a Hessian runs forward and back twice
         forward = 2 if sweeps == 2 else 1
-        return Counts(steps * (forward + sweeps), scenarios * sweeps)
+        again = self._again(self.problem.gradient, steps) if sweeps else 0
+        return Counts(scenarios * (steps * (forward + sweeps) + again), scenarios * sweeps)
+
+    def _again(self, mode: GradientMode, steps: int) -> int:
+        """Steps of one scenario that a gradient mode runs again on the way back."""
+        state = self.problem.scenarios.data.get("initial_state")
+        size = 0 if state is None else sum(leaf.nbytes for leaf in tree.leaves(state))
+        return mode.again(steps, size)
 
     def _ask(
         self,

@@ -1,10 +1,14 @@
 """Controllers as a stranger met them: what went wrong in their own small problems, and must not again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import dpcontrol as dp
+from dpcontrol.engine import Checkpointed, Full
+from dpcontrol.engine.schedule import plan
 
 F64 = torch.float64
 BUDGET = dp.Budget(simulated_steps=6_000)
@@ -120,3 +124,18 @@ def test_training_by_rewards_happens_on_the_model_and_not_on_the_plant():
     problem = moving(step=counted("model"), plant=counted("plant"))
     dp.solve(problem, "ppo", budget=BUDGET, progress=False, width=8, environments=8, validation=16)
     assert asked["model"] > 4_000 and asked["plant"] < 500
+
+
+@pytest.mark.parametrize(("mode", "again"), [(Checkpointed(), 12), (Checkpointed(snapshots=2), None)])
+def test_steps_that_are_run_again_on_the_way_back_are_charged(mode, again):
+    again = plan(12, 2).recomputed if again is None else again
+    spent = {}
+    for gradient in (Full(), mode):
+        problem = replace(moving(), gradient=gradient)
+        for name, options in (("adjoint", {}), ("policy", {"width": 8, "batch": 4})):
+            found = dp.solve(problem, name, iterations=3, progress=False, **options)
+            spent[type(gradient), name] = found.counts
+    for name in ("adjoint", "policy"):
+        plain, more = spent[Full, name], spent[type(mode), name]
+        assert more.gradients == plain.gradients > 0
+        assert more.simulated_steps - plain.simulated_steps == again * plain.gradients
