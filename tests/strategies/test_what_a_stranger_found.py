@@ -139,3 +139,11 @@ def test_steps_that_are_run_again_on_the_way_back_are_charged(mode, again):
         plain, more = spent[Full, name], spent[type(mode), name]
         assert more.gradients == plain.gradients > 0
         assert more.simulated_steps - plain.simulated_steps == again * plain.gradients
+
+
+def test_a_comparison_tells_of_decisions_that_could_not_be_paid():
+    budget = dp.Budget(simulated_steps=700)
+    found = dp.compare(
+        moving(), ["mpc", "cmaes"], seeds=1, budget=budget, workers=0, progress=False
+    ).finding()
+    assert "mpc could not pay for 4 of its 12 decisions" in str(found)
