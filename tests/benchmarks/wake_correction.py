@@ -4,6 +4,7 @@
     python tests/benchmarks/wake_correction.py --seeds 5      # more seeds of each
     python tests/benchmarks/wake_correction.py --costs        # time the steps again, on a quiet machine
     python tests/benchmarks/wake_correction.py --picture      # draw again
+    python tests/benchmarks/wake_correction.py --steps 240000 # longer trainings: their errors only, in the same record
 
 The first call simulates the reference (about five CPU minutes), which the user's cache keeps. Trainings are kept under
 ``runs/wake_correction`` and go on where they were interrupted; the record has their CPU seconds (one thread). What they
@@ -344,6 +345,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if not (options.costs or options.picture):
         command(options.seeds, options.steps, options.only)
+    if options.steps != STEPS:  # what is read off besides, and the picture, are of the usual trainings
+        return
     if not options.picture:
         costs(options.steps)
     picture(options.steps)
