@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,9 @@ from dpcontrol.comparison.decisions import NETWORK
 from dpcontrol.comparison.records import STALLED, Results, Run
 from dpcontrol.comparison.summary import Summary
 from dpcontrol.comparison.words import counted, listed
+from dpcontrol.strategies.learning.scenes import NOT_HELD_OUT
+from dpcontrol.strategies.receding.playing import UNPAID, UNSEEING
 
-SEEN = "the very scenarios that it is judged on"  # how a learned controller's status says so
-# how the status of a strategy that plans again tells of decisions without a plan of their own, and of an early end
-UNPAID = re.compile(r"(\d+) decisions by .* (\d+) of which could not pay")
-UNSEEING = re.compile(r"decisions by .* for (\d+) steps.*planning ended in step (\d+)")
 ALMOST_ALL = 0.95  # of the budget: whoever spent it could hardly have gone on
 
 
@@ -70,7 +67,7 @@ def seen(results: Results) -> list[str]:
     labels = [
         label
         for label in results.labels
-        if any(run.answered and SEEN in str(run.record["sentence"]) for run in results.of(label))
+        if any(run.answered and NOT_HELD_OUT in str(run.record["sentence"]) for run in results.of(label))
     ]
     if not labels:
         return []

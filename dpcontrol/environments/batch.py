@@ -18,8 +18,6 @@ from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
 
 FAR = 1e6  # in units of an observation's typical size
-
-
 EPISODES = 1_414_213  # what seeds of episodes are mixed with
 
 
@@ -72,9 +70,7 @@ class Batch:
         with torch.no_grad():
             if self.failure is None:
                 losses = self.problem.loss(self.problem.start())
-                self.failure = 10.0 * max(
-                    1.0, float(losses[torch.isfinite(losses)].nanmedian().nan_to_num(1.0))
-                )
+                self.failure = price_of_failure(losses)
             self.inputs = int(self._see(reset(self.problem)).shape[1])
 
     @property
@@ -168,6 +164,11 @@ class Batch:
 
     def _time(self, episode: Episode) -> float:
         return episode.position.k * episode.course.simulator.dt
+
+
+def price_of_failure(losses: Tensor) -> float:
+    """Ten times the typical loss: of those that are finite the middle one, which a few that are huge do not move."""
+    return 10.0 * max(1.0, float(losses[torch.isfinite(losses)].nanmedian().nan_to_num(1.0)))
 
 
 def _stream(seed: int) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dpcontrol import tree
 from dpcontrol.environments import ForeignController
 from dpcontrol.environments.actions import action_map
-from dpcontrol.environments.batch import Batch
+from dpcontrol.environments.batch import Batch, price_of_failure
 from dpcontrol.environments.spaces import spaces_of
 from dpcontrol.environments.vector import tensor_env
 from dpcontrol.environments.wanted import wanted
@@ -27,6 +27,7 @@ from dpcontrol.problem.observing import observer
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.strategies.checks import one_of, positive, share, whole
 from dpcontrol.strategies.learning.posing import Learner
+from dpcontrol.strategies.learning.scenes import NOT_HELD_OUT, Scenes
 
 WITHOUT_BUDGET = 200_000  # environment steps
 
@@ -130,6 +131,11 @@ class ModelFree(Learner):
     def _acting(self, model: Any) -> torch.nn.Module:
         """The part of a learner that acts."""
 
+    def _fresh(self, kind: Any, seen: Any, acted: Any, **own: Any) -> Any:
+        """A policy of Stable-Baselines3 of some kind, with the layers that all have in common."""
+        noise = self.state_noise is not None
+        return kind(seen, acted, lambda _: self.learning_rate, use_sde=noise, **own, **self._layers())
+
     def _layers(self) -> dict[str, Any]:
         return {"net_arch": [self.width] * self.depth, "activation_fn": torch.nn.SiLU}
 
@@ -149,11 +155,14 @@ class ModelFree(Learner):
         seed = int(torch.randint(2**31, (), generator=generator)) if kept is None else int(kept["seed"])
         slot = meter.problem.unknown.slots[0]
         assert isinstance(slot, Policy) and isinstance(slot.network, ForeignController)
-        validation = self._scenes(meter, seed)
+        scenes = Scenes(meter, seed, self.validation)
+        if scenes.remark:
+            meter.remark(f"{NOT_HELD_OUT}.")
+        validation = scenes.validation
         if kept is None:
             # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
             untrained = meter.sampled_values(meter.start(), validation)
-            failure = 10.0 * max(1.0, float(untrained[torch.isfinite(untrained)].nanmedian().nan_to_num(1.0)))
+            failure = price_of_failure(untrained)
         else:
             failure = float(kept["failure"])
         # as all who learn, it trains on the model; the plant is where answers are judged
@@ -167,19 +176,10 @@ class ModelFree(Learner):
             training = Training(self, meter, model, validation, {"seed": seed, "failure": failure})
             if kept is not None:
                 training.resume(kept["networks"])
-            last = validation.count * meter.problem.horizon
-            with meter.last_word(last, training.validate):
+            with scenes.judged_at_the_end(training.validate):
                 model.learn(self.steps or _most(meter), callback=training.callback())
             training.validate()
         return Status("iterations spent", "the steps were spent; more of them may lower the loss.")
-
-    def _scenes(self, meter: Meter, seed: int) -> Scenarios:
-        """Drawn scenes, or, without a distribution, the problem's own."""
-        scenarios = meter.problem.scenarios
-        if View.DISTRIBUTION in meter.problem.offers:
-            return scenarios.draw(torch.Generator().manual_seed(seed), self.validation)
-        meter.remark("trained and validated on the very scenarios that it is judged on.")
-        return scenarios
 
 
 class Training:

@@ -79,14 +79,7 @@ class PPO(ModelFree):
 
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.common.policies")
-        made: torch.nn.Module = policies.ActorCriticPolicy(
-            seen,
-            acted,
-            lambda _: self.learning_rate,
-            log_std_init=self.spread,
-            use_sde=self.state_noise is not None,
-            **self._layers(),
-        )
+        made: torch.nn.Module = self._fresh(policies.ActorCriticPolicy, seen, acted, log_std_init=self.spread)
         return made
 
     def _model(self, env: Any, **options: Any) -> Any:
@@ -154,13 +147,7 @@ class SAC(ModelFree):
 
     def _actor(self, seen: Any, acted: Any) -> torch.nn.Module:
         policies = wanted("stable_baselines3.sac.policies")
-        made: torch.nn.Module = policies.SACPolicy(
-            seen,
-            acted,
-            lambda _: self.learning_rate,
-            use_sde=self.state_noise is not None,
-            **self._layers(),
-        ).actor
+        made: torch.nn.Module = self._fresh(policies.SACPolicy, seen, acted).actor
         return made
 
     def _model(self, env: Any, **options: Any) -> Any:

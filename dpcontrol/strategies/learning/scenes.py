@@ -11,6 +11,8 @@ import torch
 from dpcontrol.meter import Meter
 from dpcontrol.problem import Scenarios, View
 
+NOT_HELD_OUT = "trained and validated on the very scenarios that it is judged on"
+
 
 class Scenes:
     """Fresh scenes for every iteration, and some for validation, drawn once from ``seed``.
@@ -49,4 +51,4 @@ class Scenes:
     @property
     def remark(self) -> str:
         """What a status shall say about the scenes; empty where some were held out."""
-        return "" if self._drawn else "; trained and validated on the very scenarios that it is judged on"
+        return "" if self._drawn else f"; {NOT_HELD_OUT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from dpcontrol.strategies.receding.controller import Memory, RecedingHorizon, di
 
 # what the first decision may cost more than the others, which have a plan to start from
 AT_FIRST = 10
+# what reads a status of Playing: its decisions, those that were not paid for, and an early end of planning
+UNPAID = re.compile(r"(\d+) decisions by .* (\d+) of which could not pay")
+UNSEEING = re.compile(r"decisions by .* for (\d+) steps.*planning ended in step (\d+)")
 
 
 class Playing:
