@@ -240,11 +240,7 @@ def _require_weights(path: Path, problem: Problem, value: Mapping[str, Tree]) ->
     for slot in problem.unknown.slots:
         if isinstance(slot, Policy):
             stored, wanted = value[slot.name], slot.guess(problem.pose())
-            alike = tree.same_structure(stored, wanted) and all(
-                mine.shape == its.shape
-                for mine, its in zip(tree.leaves(stored), tree.leaves(wanted), strict=True)
-            )
-            if not alike:
+            if not tree.same_shapes(stored, wanted):
                 raise UsageError(
                     f"{path} holds the weights of a network that does not fit {problem.name}: found "
                     f"{tree.describe(stored)}, expected {tree.describe(wanted)}; load it with the problem that it was "

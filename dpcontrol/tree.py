@@ -233,6 +233,19 @@ def _rebuilder(tree: Tree, tensors: list[Tensor]) -> Callable[[Iterator[Any]], T
     return lambda others: pytree.tree_unflatten([part(others) for part in inner], structure)
 
 
+def nbytes(tree: Tree) -> int:
+    """Bytes that the entries of all leaves take."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves(tree))
+
+
+def same_shapes(first: Tree, second: Tree, batch: int = 0) -> bool:
+    """Whether two trees have the same nodes, and leaves of the same shapes behind their first ``batch`` axes."""
+    return same_structure(first, second) and all(
+        mine.shape[batch:] == its.shape[batch:]
+        for mine, its in zip(leaves(first), leaves(second), strict=True)
+    )
+
+
 def size(tree: Tree) -> int:
     """Number of scalars in a tree."""
     return sum(leaf.numel() for leaf in leaves(tree))

@@ -61,7 +61,7 @@ class _Racer:
         self._scenario = {name: tree.take(value, rows) for name, value in setting.scenario.items()}
         self._batch, self._device, self._steps = batch, device, 1
         self.taken: list[float] = []
-        size = sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(self._initial))
+        size = tree.nbytes(self._initial)
         most = max(1, min(MOST_STEPS, MOST_BYTES // max(size, 1)))
         self._turn()  # compiles and warms up what there is to warm up
         while (spent := self._turn()) < LONG_ENOUGH and self._steps < most:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dpcontrol import tree
 from dpcontrol.engine.schedule import plan
 from dpcontrol.results import UsageError
+from dpcontrol.tree import Tree
 
 UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -24,7 +26,7 @@ class GradientMode(abc.ABC):
         """How many of so many steps are differentiated: what a gradient is charged for beside its run."""
         return steps
 
-    def again(self, steps: int, state_bytes: int) -> int:
+    def again(self, steps: int, state: Tree) -> int:
         """How many steps are run again on the way back, by this mode's own plan: charged like the run itself."""
         return 0
 
@@ -80,8 +82,9 @@ class Checkpointed(GradientMode):
             raise UsageError(f"memory {self.memory!r} holds no state of {state_bytes} bytes; allow more.")
         return int(count)
 
-    def again(self, steps: int, state_bytes: int) -> int:
-        return _again(steps, self.states(state_bytes, steps))
+    def again(self, steps: int, state: Tree) -> int:
+        size = 0 if self.memory is None else tree.nbytes(state)
+        return _again(steps, self.states(size, steps))
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def full_bytes(
     with torch.enable_grad(), SavedBytes(beside) as saved:
         for k, row in enumerate(taken):
             start, output = body(start, row, fixed, k)
-            outputs = sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(output))
+            outputs = tree.nbytes(output)
             totals.append(saved.total)
     each = totals[-1] - totals[-2] if len(totals) > 1 else 0
     return totals[-1] + each * (len(rows) - len(taken)) + outputs * len(rows)

@@ -32,8 +32,8 @@ def vec_env(
     Observations are those of every learned method here (state, target, time to go, scaled), float32; actions lie in
     [-1, 1] and reach the control's bounds (see :class:`~dpcontrol.environments.actions.ActionMap`). All episodes begin
     and end together. The horizon is a *terminal* state, since the time to go is observed; an episode that was cut
-    because another one failed says ``TimeLimit.truncated``. The last info of an episode
-    that was not cut has its ``loss``, and whether it ``failed``, as that of the Gymnasium environment.
+    because another one failed says ``TimeLimit.truncated``. The last info of an episode that was not cut has its
+    ``loss``, and whether it ``failed``, as that of the Gymnasium environment.
 
     Args:
         problem, count, seed, failure, actions: as in :class:`~dpcontrol.environments.batch.Batch`.

@@ -293,11 +293,7 @@ class RecedingHorizon:
     def _require_state(self, outset: Outset) -> None:
         problem = self.problem
         wanted = start_state(problem.simulator, problem.parameters, problem.scenarios)
-        alike = tree.same_structure(wanted, outset.state) and all(
-            mine.shape[1:] == its.shape[1:]
-            for mine, its in zip(tree.leaves(wanted), tree.leaves(outset.state), strict=True)
-        )
-        if not alike:
+        if not tree.same_shapes(wanted, outset.state, batch=1):
             raise UsageError(
                 f"the plant of {problem.name} has states {tree.describe(outset.state)}, its model "
                 f"{tree.describe(wanted)}: give the problem an observation that both have, so that the model's state "

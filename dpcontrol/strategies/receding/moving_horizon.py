@@ -129,10 +129,7 @@ class MovingHorizon:
 
     def _given(self, template: Tree) -> Tree:
         start = tree.map(lambda leaf: torch.as_tensor(leaf), self.start)
-        alike = tree.same_structure(start, template) and all(
-            a.shape == b.shape for a, b in zip(tree.leaves(start), tree.leaves(template), strict=True)
-        )
-        if not alike:
+        if not tree.same_shapes(start, template):
             raise UsageError(
                 f"MovingHorizon(start=...) must be like a state, {tree.describe(template)}; found "
                 f"{tree.describe(start)}."
