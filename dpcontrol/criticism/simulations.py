@@ -23,6 +23,7 @@ from dpcontrol.problem.predicting import draw_prior, measurements, replicate, wi
 from dpcontrol.problem.sites import sites
 from dpcontrol.results import SimulationFailed, UsageError
 from dpcontrol.run import Strategy
+from dpcontrol.seeds import mixed
 from dpcontrol.solving import solve
 from dpcontrol.tree import Tree
 
@@ -83,7 +84,7 @@ def simulate(
 ) -> Simulation:
     """One simulation, in a worker process."""
     began = time.perf_counter()
-    generator = torch.Generator().manual_seed(_mixed(seed, index))
+    generator = torch.Generator().manual_seed(mixed(seed, index))
     try:
         found = _simulated(problem, strategy, index, ranked, budget, generator)
     except UsageError as error:  # a simulator that crashed, or a strategy that gives no draws
@@ -127,11 +128,6 @@ def _simulated(
         divergences=solution.draws.divergences,
         simulated_steps=solution.counts.simulated_steps,
     )
-
-
-def _mixed(seed: int, index: int) -> int:
-    """A seed of its own for each simulation."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _drawn(problem: Problem, generator: torch.Generator) -> tuple[dict[str, Tree], list[Tensor], int]:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from dpcontrol.environments.actions import ActionMap, action_map
 from dpcontrol.problem import Episode, Problem, advance, reset
 from dpcontrol.problem.observing import Observer, observer
 from dpcontrol.results import UsageError
+from dpcontrol.seeds import mixed
 from dpcontrol.tree import Tree
 
 FAR = 1e6  # in units of an observation's typical size
@@ -67,6 +67,7 @@ class Batch:
         self.map: ActionMap = self.actions or action_map(self.problem)
         self._generator = torch.Generator().manual_seed(_stream(self.seed))
         self._episode: Episode | None = None
+        self._earned: Tensor | float = 0.0
         with torch.no_grad():
             if self.failure is None:
                 losses = self.problem.loss(self.problem.start())
@@ -79,6 +80,11 @@ class Batch:
         if self._episode is None:
             raise UsageError("no episode has begun: call reset() first.")
         return self._episode
+
+    @property
+    def losses(self) -> Tensor:
+        """What the episodes have cost so far, ``(episodes,)``: minus the sum of their rewards."""
+        return -torch.as_tensor(self._earned, dtype=torch.float64).expand(self.count)
 
     @property
     def episode_steps(self) -> int:
@@ -102,6 +108,7 @@ class Batch:
         """
         if scenes is not None:
             self._require_scenarios(scenes)
+        self._earned = 0.0
         with torch.no_grad():
             scenarios = self.problem.scenarios
             if scenes is None and scenarios.sampler is not None:
@@ -128,6 +135,7 @@ class Batch:
             # the last observation of the horizon need not see what the reward has counted
             fine = torch.isfinite(reward) & (seen.abs() < FAR).all(1)
             reward = torch.where(fine, reward, -float(self.failure or 0.0))
+            self._earned = self._earned + reward.double()
             over = torch.full_like(fine, self.episode.done)
             failed = not bool(fine.all())
             return Moved(torch.where(fine[:, None], seen, 0.0), reward, over | ~fine, (fine & failed) & ~over)
@@ -173,7 +181,7 @@ def price_of_failure(losses: Tensor) -> float:
 
 def _stream(seed: int) -> int:
     """The seed of the scenes: far from the small numbers that problems, validations and tunings are drawn with."""
-    return int(np.random.SeedSequence([EPISODES, seed]).generate_state(1, np.uint64)[0] >> 1)
+    return mixed(EPISODES, seed)
 
 
 def as_actions(batch: Batch, actions: object) -> Tensor:

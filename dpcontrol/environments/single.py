@@ -63,7 +63,7 @@ def gymnasium_env(
             self.batch = batch
             self.observation_space, self.action_space = spaces_of(self.batch)
             self.render_mode = render_mode
-            self._earned, self._over, self._seeded = 0.0, False, seed is not None
+            self._over, self._seeded = False, seed is not None
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -73,7 +73,7 @@ def gymnasium_env(
             if seed is not None or not self._seeded:
                 self.batch.reseed(int(self.np_random.integers(2**62)) if seed is None else seed)
                 self._seeded = True
-            self._earned, self._over = 0.0, False
+            self._over = False
             seen = self.batch.reset(chosen)
             return seen[0].float().cpu().numpy(), {}
 
@@ -84,10 +84,10 @@ def gymnasium_env(
             require_actions(acted, self.action_space.shape)
             moved = self.batch.step(acted[None])
             reward, over = float(moved.reward[0]), bool(moved.done[0])
-            self._earned, self._over = self._earned + reward, over
+            self._over = over
             info: dict[str, Any] = {}
             if over:
-                info = {"failed": not self.batch.episode.done, "loss": -self._earned}
+                info = {"failed": not self.batch.episode.done, "loss": float(self.batch.losses[0])}
             return moved.observation[0].float().cpu().numpy(), reward, over, False, info
 
         def render(self) -> np.ndarray | None:

@@ -59,7 +59,6 @@ def tensor_env(batch: Batch) -> VecEnv:
         def __init__(self, batch: Batch) -> None:
             self.batch = batch
             self._actions: Any = None
-            self._earned = torch.zeros(batch.count, dtype=torch.float64)
             super().__init__(batch.count, *spaces_of(batch))
 
         def reset(self) -> np.ndarray:
@@ -68,10 +67,6 @@ def tensor_env(batch: Batch) -> VecEnv:
                 self.batch.reseed(seeds[0])
             self._reset_seeds()
             self._reset_options()
-            return self._begun()
-
-        def _begun(self) -> np.ndarray:
-            self._earned.zero_()
             return _numbers(self.batch.reset())
 
         def step_async(self, actions: np.ndarray) -> None:
@@ -79,17 +74,17 @@ def tensor_env(batch: Batch) -> VecEnv:
 
         def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
             moved = self.batch.step(self._actions)
-            self._earned += moved.reward.cpu()
             ends = (moved.done | moved.cut).cpu().numpy()
             seen = _numbers(moved.observation)
             infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
             if ends.any():
                 cut, failed = moved.cut.cpu().numpy(), not self.batch.episode.done
+                losses = self.batch.losses.tolist()
                 for row in range(self.num_envs):
                     infos[row] = {"terminal_observation": seen[row], "TimeLimit.truncated": bool(cut[row])}
                     if not cut[row]:
-                        infos[row] |= {"failed": failed, "loss": -float(self._earned[row])}
-                seen = self._begun()
+                        infos[row] |= {"failed": failed, "loss": losses[row]}
+                seen = _numbers(self.batch.reset())
             return seen, moved.reward.float().cpu().numpy(), ends, infos
 
         def close(self) -> None:
