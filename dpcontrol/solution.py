@@ -19,6 +19,8 @@ from dpcontrol.problem.policy_slot import Policy
 from dpcontrol.results import Counts, Status, UsageError
 from dpcontrol.tree import Tree
 
+STORED = "solution.safetensors"  # in the folder of a run
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -190,7 +192,7 @@ class Solution:
             "times": trajectory.times,
         }
         info = {**self.record(), "history": {name: list(column) for name, column in self.history.items()}}
-        store.save(path / "solution.safetensors", content, {**info, "folder": str(path)})
+        store.save(path / STORED, content, {**info, "folder": str(path)})
         if self.draws is not None:
             store.save(path / "draws.safetensors", self.draws.to_tree())
 
@@ -204,7 +206,7 @@ class Solution:
             UsageError: if the folder holds no solution, or one of a problem that seeks something else.
         """
         path = Path(folder)
-        content, info = store.load(path / "solution.safetensors")
+        content, info = store.load(path / STORED)
         if problem is not None and set(content["value"]) != set(problem.unknown.names):
             raise UsageError(
                 f"{path} holds {', '.join(sorted(content['value']))}, but {problem.name} seeks "

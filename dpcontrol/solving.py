@@ -15,9 +15,11 @@ from dpcontrol.meter import Budget, Progress
 from dpcontrol.problem.base import Problem
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy, mismatch, run
-from dpcontrol.solution import Solution
+from dpcontrol.solution import STORED, Solution
 from dpcontrol.store import read_json
 from dpcontrol.strategies.names import name_of, named, resolve
+
+TO_GO_ON = ("interrupted", "stopped", "failed")  # endings that a resumed run does not take for its own
 
 
 def solve(
@@ -43,7 +45,7 @@ def solve(
         progress: show a progress line; by default where the error stream is a terminal.
         folder: where the run and its solution are stored; an interrupted run can be resumed from there.
         resume: go on with the run in ``folder``: the result is that of an uninterrupted run, to the bit, unless a
-            budget in seconds ends it.
+            budget in seconds ends it. A run that came to its end under the same budget is handed back as it is.
         options: override fields of the strategy: ``solve(problem, "adjoint", learning_rate=0.1)``.
 
     Returns:
@@ -67,6 +69,9 @@ def solve(
     opened = None
     if folder is not None:
         opened = RunFolder(folder, question(problem, chosen, options, limits, seed), resume=resume)
+        finished = _finished(opened.path, problem, chosen, limits) if resume else None
+        if finished is not None:
+            return finished
     elif resume:
         raise UsageError("resume=True needs folder=..., the folder that the interrupted run wrote.")
     shown = sys.stderr.isatty() if progress is None else progress
@@ -84,6 +89,15 @@ def solve(
         solution = dataclasses.replace(solution, folder=str(folder), _stored=solution.trajectory())
         solution.save(folder)
     return solution
+
+
+def _finished(path: Path, problem: Problem, strategy: Strategy, budget: Budget) -> Solution | None:
+    """The stored solution of a run that there is nothing to add to; ``None`` where it goes on."""
+    if not (path / STORED).is_file():
+        return None
+    stored = Solution.load(path, strategy.pose(problem))
+    same = stored.budget == dataclasses.asdict(budget)
+    return stored if same and stored.status.kind not in TO_GO_ON else None
 
 
 def load(folder: str | Path, problem: Problem, strategy: str | Strategy | None = None) -> Solution:

@@ -63,12 +63,12 @@ def try_folders(options: argparse.Namespace) -> int:
 def _loaded(folders: Sequence[Path]) -> tuple[Any, dict[str, list[Any]]]:
     """The problem that all folders are about, and label -> what each of its folders holds."""
     from dpcontrol import catalogue, store
-    from dpcontrol.solution import Solution
+    from dpcontrol.solution import STORED, Solution
     from dpcontrol.strategies.names import resolve
 
     asked = []
     for folder in folders:
-        if not (folder / "run.json").is_file() or not (folder / "solution.safetensors").is_file():
+        if not (folder / "run.json").is_file() or not (folder / STORED).is_file():
             raise UsageError(f"{folder} holds no finished run; name folders that dpcontrol solve wrote.")
         asked.append(store.read_json(folder / "run.json"))
         if any(key not in asked[-1] for key in ASKED) or asked[-1]["size"] is None:

@@ -20,7 +20,7 @@ from dpcontrol.comparison.words import amount, number
 from dpcontrol.problem.base import Problem, View
 from dpcontrol.results import FAILED, UsageError
 from dpcontrol.run import Strategy
-from dpcontrol.solution import Solution
+from dpcontrol.solution import STORED, Solution
 from dpcontrol.strategies.baselines import Baseline
 
 # Kinds that a run may have besides those of a Status.
@@ -388,7 +388,7 @@ def _said(run: Run) -> dict[str, Any]:
 
 def solved(folder: Path) -> bool:
     """Whether a run has stored its solution there."""
-    return (folder / "solution.safetensors").is_file()
+    return (folder / STORED).is_file()
 
 
 def slug(label: str) -> str:

@@ -17,13 +17,18 @@ from torch import Tensor, nn
 from dpcontrol import tree
 from dpcontrol.engine.trajectory import parameter_values
 from dpcontrol.problem.base import Problem
+from dpcontrol.problem.distribution import require_distribution
 from dpcontrol.problem.objective import Closing
 from dpcontrol.problem.policy_slot import BoundedNetwork
+from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.terms import Reach, Track
 from dpcontrol.problem.unknown import Law
 from dpcontrol.results import UsageError
 from dpcontrol.tree import Tree
+
+# Scales are those of so many draws; with more numbers than LARGE in a scene it may cost a simulation to draw one
+DRAWS, LARGE, SEED = 64, 4096, 1_732_050
 
 Body = Callable[[int, int], nn.Module]
 
@@ -77,25 +82,28 @@ class Observer:
 def observer(problem: Problem) -> Observer:
     """What a controller of this problem sees.
 
-    Scales are root mean squares over the problem's scenarios, one number for each leaf; the state's are those of
-    its initial values, completed by the simulator, and of the targets that it is compared with. What is zero
-    everywhere has the scale 1.
+    Scales are root mean squares, one number for each leaf: the state's are those of its initial values, completed by
+    the simulator, and of the targets that it is compared with. What is zero everywhere has the scale 1. They are taken
+    over ``DRAWS`` scenarios of the problem's distribution, always the same ones, so that a trained network sees one
+    scene alike among whatever others it stands; over the scenarios at hand where there is no distribution, or where
+    one has more than ``LARGE`` numbers.
+
+    Raises:
+        UsageError: if the sampler of scenarios cannot be drawn from.
     """
-    data = problem.scenarios.data
+    scenarios = _typical(problem)
+    data = scenarios.data
     named = [
         term.data if isinstance(term, Track) else term.target
         for _, term in problem.objective.terms
         if isinstance(term, Reach | Closing | Track)
     ]
     tracked = {term.data for _, term in problem.objective.terms if isinstance(term, Track)}
-    varying = [
-        name for name in problem.simulator.parameters if name in data and name not in problem.scenarios.shared
-    ]
+    varying = [name for name in problem.simulator.parameters if name in data and name not in scenarios.shared]
     targets = tuple(dict.fromkeys([name for name in named if name not in tracked] + varying))
     tracks = tuple(dict.fromkeys(name for name in named if name in tracked))
-    start = _start(problem)
     with torch.no_grad():
-        whole = start(data["initial_state"])
+        whole = _start(problem, data)(data["initial_state"])
         seen = whole if problem.observation is None else problem.observation(whole)
     scales: dict[str, Tree] = {name: tree.map(_size, data[name]) for name in (*targets, *tracks)}
     alike = [data[name] for name in named if tree.same_structure(data[name], seen)]
@@ -112,13 +120,23 @@ def observer(problem: Problem) -> Observer:
         tracks=tracks,
         scales=scales,
         whole=tree.map(lambda _: 0, whole),
-        start=start,
+        start=_start(problem, problem.scenarios.data),
     )
 
 
-def _start(problem: Problem) -> Callable[[Tree], Tree]:
+def _typical(problem: Problem) -> Scenarios:
+    """Scenarios whose sizes are typical of the problem: always the same ones where they are cheap to draw."""
+    own = problem.scenarios
+    numbers = sum(leaf.numel() for leaf in tree.leaves(dict(own.data)))
+    if own.sampler is None or problem.opening is not None or numbers > LARGE * own.count:
+        return own
+    require_distribution(own)
+    with torch.no_grad():
+        return own.draw(torch.Generator().manual_seed(SEED), DRAWS)
+
+
+def _start(problem: Problem, data: Mapping[str, Tree]) -> Callable[[Tree], Tree]:
     """The simulator's start under the problem's parameters."""
-    data = problem.scenarios.data
     own = {name: data[name] for name in problem.simulator.parameters if name in data}
     values = parameter_values(problem.simulator, {**problem.parameters, **own}, like=data["initial_state"])
     return partial(problem.simulator.start, parameters=values)

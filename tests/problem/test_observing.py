@@ -28,3 +28,33 @@ def test_an_initial_state_that_the_simulator_completes_is_seen_whole():
     acting = controller(problem, torch.nn.Linear)
     episode, reward = advance(first, acting(first.state, 0.0, data))
     assert acting(episode.state, 1.0, data).shape == (2, 2, 4, 4) and bool(torch.isfinite(reward).all())
+
+
+def test_one_scene_looks_the_same_whatever_scenes_are_at_hand():
+    """Where there is a distribution, scales are its own, and asking for them draws from nobody's random stream."""
+
+    def draw(generator, n):
+        return {
+            "initial_state": 2.0 * torch.randn(n, 3, generator=generator, dtype=F64),
+            "goal": 0.5 * torch.rand(n, 2, generator=generator, dtype=F64),
+        }
+
+    def posed(seed, count):
+        scenes = draw(torch.Generator().manual_seed(seed), count)
+        return dp.control_problem(
+            lambda x, u: 0.9 * x + u,
+            initial_state=scenes.pop("initial_state"),
+            horizon=3,
+            objective=dp.reach("goal", of=lambda x: x[:, :2]),
+            control=dp.ControlSequence(3),
+            scenarios=dp.Scenarios(scenes, sampler=draw),
+        )
+
+    first, second = posed(0, 2), posed(1, 5)
+    before = torch.get_rng_state()
+    eyes = observer(first)
+    assert torch.equal(before, torch.get_rng_state())
+    assert eyes.scales == observer(second).scales
+    held_out = first.with_scenarios(first.scenarios.draw(torch.Generator().manual_seed(9), 1))
+    assert observer(held_out).scales == eyes.scales
+    assert abs(eyes.scales["state"] - 2.0) < 0.3

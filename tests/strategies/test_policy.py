@@ -82,8 +82,9 @@ def test_a_linear_controller_comes_close_to_riccati_on_scenes_it_never_saw(optim
     # a gain that does not change in time loses a little in the last steps
     assert solution.loss <= 1.03 * float(optimal(problem).mean())
     assert bool((solution.losses >= optimal(problem) - 1e-9).all())
+    # validation and minibatches; draws of other numbers are looked at or set the scales of the observation
+    assert len([drawn for drawn in trained_on if len(drawn) == 16]) == 1 + 80
     starts = torch.cat(trained_on)
-    assert len(starts) == 16 + 80 * 16
     assert not (starts[:, None] == held_out[None]).all(-1).any()
 
 
@@ -195,7 +196,7 @@ def test_a_curriculum_differentiates_the_end_first_and_the_whole_horizon_from_th
     # charged for what it differentiates: every iteration once for its run
     assert meter.counts.simulated_steps == 16 * (100 * 30 + sum(reaches)) + 11 * 16 * 30
     # the whole horizon has the last word
-    assert float(meter.best[0]) < 1.1 * float(optimal(problem.with_scenarios(validated(problem))).mean())
+    assert float(meter.best[0]) < 1.15 * float(optimal(problem.with_scenarios(validated(problem))).mean())
 
 
 def validated(problem):
@@ -233,8 +234,9 @@ def test_the_observation_holds_state_target_and_time_to_go_and_nothing_else():
         name="free",
     )
     data = problem.scenarios.data
-    seen = observer(problem)(data["initial_state"], 1.0, data)
-    scale = float(data["target"].square().mean().sqrt())
+    eyes = observer(problem)
+    seen, scale = eyes(data["initial_state"], 1.0, data), eyes.scales["target"]
+    assert scale == eyes.scales["state"] == pytest.approx(2.0, rel=0.15)
     expected = torch.cat(
         [data["initial_state"] / scale, data["target"] / scale, torch.full((5, 1), 0.75, dtype=F64)], 1
     )

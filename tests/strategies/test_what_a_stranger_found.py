@@ -102,6 +102,18 @@ def test_to_resume_a_finished_training_by_rewards_changes_nothing(tmp_path):
     assert dp.load(tmp_path / "run", moving()).loss == first.loss
 
 
+def test_a_finished_run_is_handed_back_and_more_budget_takes_it_further(tmp_path, monkeypatch):
+    """Whatever it stored on the way: learners by rewards go on from there with fresh random streams."""
+    monkeypatch.setattr("dpcontrol.folder.KEEP_EVERY_SECONDS", 0.02)
+    asked = {"progress": False, "folder": tmp_path / "run", "width": 8, "environments": 8, "validation": 16}
+    first = dp.solve(moving(), "ppo", budget=BUDGET, **asked)
+    again = dp.solve(moving(), "ppo", budget=BUDGET, resume=True, **asked)
+    assert again.loss == first.loss and again.counts == first.counts and again.history == first.history
+    assert torch.equal(again.trajectory().states, first.trajectory().states)
+    further = dp.solve(moving(), "ppo", budget=dp.Budget(simulated_steps=9_000), resume=True, **asked)
+    assert further.counts.simulated_steps > first.counts.simulated_steps
+
+
 def test_scenes_that_leave_the_finite_world_do_not_end_a_training_by_rewards():
     def bursting(state, control):
         return state + 0.3 * (state**3 + control)
