@@ -11,6 +11,7 @@ import torch
 
 import dpcontrol as dp
 from dpcontrol.environments import Batch
+from dpcontrol.environments.wanted import wanted
 from dpcontrol.strategies.names import resolve
 
 pytest.importorskip("stable_baselines3")
@@ -107,6 +108,16 @@ def test_it_explores_by_the_state_and_anneals_its_rate(name):
     assert found[0].loss == found[1].loss and np.isfinite(found[0].loss)
     # what is played is the mean of the noisy actions, and the stored weights are those of the network
     assert any(key.endswith("log_std") for key in found[0].value["policy"])
+
+
+@pytest.mark.parametrize(("updates", "environments"), [(0.25, 1), (0.05, 8), (0.3, 5), (2.0, 2), (0.002, 4)])
+def test_sac_makes_as_many_updates_for_a_step_as_asked(updates, environments, monkeypatch):
+    made = []
+    learner = wanted("stable_baselines3").SAC
+    monkeypatch.setattr(learner, "train", lambda _, gradient_steps, batch_size: made.append(gradient_steps))
+    asked = {"updates": updates, "environments": environments, "warmup": 8, "steps": 2_008, "validation": 4}
+    dp.solve(moving(), "sac", width=8, validate_every=5_000, progress=False, **asked)
+    assert sum(made) == pytest.approx(updates * 2_000, rel=0.02, abs=1.5)
 
 
 def test_losses_on_other_scenes_do_not_compete():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -106,7 +107,8 @@ class SAC(ModelFree):
     r"""Soft actor-critic: off-policy learning of a stochastic policy with two critics and an entropy bonus.
 
     Args:
-        updates: gradient steps for each environment step.
+        updates: gradient steps for each environment step; they come in turns, after one or more steps of all
+            environments.
         memory: transitions that are remembered, a batch or more; ``batch`` of them make one gradient step.
         warmup: random environment steps before the first update.
         entropy: of every entry of an action (in nats, of the range -1 to 1), which the bonus is weighed to keep.
@@ -151,19 +153,25 @@ class SAC(ModelFree):
         return made
 
     def _model(self, env: Any, **options: Any) -> Any:
+        rhythm = self._rhythm()
         return wanted("stable_baselines3").SAC(
             "MlpPolicy",
             env,
             buffer_size=self.memory,
             learning_starts=self.warmup,
             batch_size=self.batch,
-            train_freq=1,
-            gradient_steps=max(1, round(self.updates * self.environments)),
+            train_freq=rhythm.denominator,
+            gradient_steps=rhythm.numerator,
             ent_coef=f"auto_{self.temperature}",
             target_entropy=self.entropy * env.action_space.shape[0],
             policy_kwargs=self._layers(),
             **options,
         )
+
+    def _rhythm(self) -> Fraction:
+        """Gradient steps (above) after so many steps of all environments (below)."""
+        each = self.updates * self.environments
+        return Fraction(each).limit_denominator(10) if each > 0.1 else Fraction(1, round(1 / each))
 
     def _acting(self, model: Any) -> torch.nn.Module:
         acting: torch.nn.Module = model.policy.actor
