@@ -28,6 +28,13 @@ class Comparison:
     results: Results
     further: tuple[Results, ...] = ()
 
+    def __repr__(self) -> str:
+        asked = ", ".join(self.results.labels)
+        return f"Comparison of {asked} on {self.results.name}: {self.finding().headline}"
+
+    def __str__(self) -> str:
+        return self.table()
+
     @property
     def rounds(self) -> list[Comparison]:
         """One comparison for each budget."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dpcontrol.comparison.decisions import NETWORK
+from dpcontrol.comparison.decisions import NETWORK, SOLVED, TOGETHER
 from dpcontrol.comparison.records import STALLED, Results, Run
 from dpcontrol.comparison.summary import Summary
 from dpcontrol.comparison.words import counted, listed
@@ -76,6 +76,25 @@ def seen(results: Results) -> list[str]:
         f"{listed(labels)} {'was' if one else 'were'} trained, validated and judged on the same scenes, as the problem "
         f"has no distribution to draw others from: nothing here says what {'it does' if one else 'they do'} in a new "
         "scene, nor that training pays there."
+    ]
+
+
+def foreseeing(results: Results) -> list[str]:
+    """Plans that were made, and are judged, with the same noise: no controller knows it beforehand."""
+    if not results.asked.get("noise"):
+        return []
+    labels = [
+        label
+        for label in results.labels
+        if any(run.answered and run.decision.get("kind") in (SOLVED, TOGETHER) for run in results.of(label))
+    ]
+    if not labels:
+        return []
+    one = len(labels) == 1
+    return [
+        f"{listed(labels)} planned with the very noise that {'it is' if one else 'they are'} judged on, which nobody "
+        f"knows beforehand: {'its loss is a bound' if one else 'their losses are bounds'} on what a controller can "
+        "reach, and no rival's."
     ]
 
 

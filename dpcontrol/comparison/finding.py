@@ -38,6 +38,7 @@ def finding(results: Results, summaries: Sequence[Summary]) -> Finding:
     drawn = posteriors.sampled(results)
     trouble = [
         *endings.seen(results),
+        *endings.foreseeing(results),
         *([] if drawn else endings.own_limits(results)),
         *endings.unplayed(results),
         *endings.idle(results),

@@ -145,4 +145,5 @@ def asked(problem: Problem, strategies: Given, seeds: int | Sequence[int], budge
         "budget": dataclasses.asdict(budget),
         "scenarios": problem.scenarios.count,
         "horizon": problem.horizon,
+        "noise": "noise" in problem.scenarios.data,
     }

@@ -13,6 +13,7 @@ import numpy as np
 # Okabe and Ito's colours without the yellow, which is too faint on white; then darker ones for long lists.
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255", "#999933",
+    "#8B6CEF", "#661100", "#14532D",
 )  # fmt: skip
 INK = "#1d2433"
 MUTED = "#6b7485"

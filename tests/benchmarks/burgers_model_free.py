@@ -32,7 +32,14 @@ TUNING, CURVES = RESULTS / "burgers_model_free_tuning.json", RESULTS / "burgers_
 CLASSES: dict[str, type[Any]] = {"ppo": PPO, "sac": SAC, "evolved_policy": EvolvedPolicy}
 # ten to forty CPU seconds each; validation is paid for like everything else (a third of PPO's, a half of SAC's trials)
 TRIAL_STEPS = {"ppo": 300_000, "sac": 40_000, "evolved_policy": 1_000_000}
-LONG_STEPS = {"ppo": 5_000_000, "sac": 200_000, "evolved_policy": 50_000_000}
+# what curves are made of: the best of the trials with some options changed, and the simulated steps that it gets
+LARGE = {"environments": 1024, "epochs": 10, "minibatches": 32}
+LONG: dict[str, tuple[str, dict[str, Any], int]] = {
+    "ppo": ("ppo", {}, 5_000_000),
+    "ppo, large batches": ("ppo", LARGE, 30_000_000),
+    "sac, an update every 20 steps": ("sac", {"environments": 20, "updates": 0.05}, 3_000_000),
+    "evolved_policy": ("evolved_policy", {}, 50_000_000),
+}
 SEEDS = 3
 LAW, LINE = {"base": "look ahead", "reach": 1.0}, {"base": "straight line", "reach": 1.0}
 PPO_OWN = {
@@ -78,7 +85,7 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
 def learned(name: str, options: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
     """One run: what it came to, and its curve."""
     # environment steps, or generations
-    every = {"ppo": steps // 25, "sac": steps // 8, "evolved_policy": 10}[name]
+    every = {"ppo": steps // 25, "sac": steps // 20, "evolved_policy": max(10, steps // 500_000)}[name]
     strategy = CLASSES[name](**options, validate_every=every)
     began = time.process_time()
     solution = run(burgers.problem(), strategy, seed=seed, budget=Budget(simulated_steps=steps))
@@ -158,13 +165,15 @@ def chosen(name: str) -> dict[str, Any]:
 
 
 def curves(names: list[str]) -> None:
-    """Long runs with the options that tuning chose."""
+    """Long runs with the options that tuning chose, or some of them changed for patience."""
     runs = read(CURVES)
     for seed in range(SEEDS):
-        for name in names:
-            if any(entry["strategy"] == name and entry["seed"] == seed for entry in runs):
+        for label, (name, changed, steps) in LONG.items():
+            if label not in names or any(
+                entry["strategy"] == label and entry["seed"] == seed for entry in runs
+            ):
                 continue
-            runs.append(learned(name, chosen(name), LONG_STEPS[name], seed))
+            runs.append({**learned(name, chosen(name) | changed, steps, seed), "strategy": label})
             print(json.dumps({key: runs[-1][key] for key in runs[-1] if key != "curve"}), flush=True)
             write(CURVES, "curves", runs, {})
 
@@ -181,10 +190,16 @@ def write(path: Path, what: str, runs: list[dict[str, Any]], more: dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["tune", "curves"])
-    parser.add_argument("--only", nargs="*", choices=list(CLASSES), default=list(CLASSES))
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="some strategies, or curves, of all")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    {"tune": tune, "curves": curves}[given.what](given.only)
+    work, known = {"tune": (tune, list(CLASSES)), "curves": (curves, list(LONG))}[given.what]
+    names = given.only or known
+    if not set(names) <= set(known):
+        parser.error(
+            f"--only must name some of {', '.join(map(repr, known))}; found {', '.join(map(repr, names))}"
+        )
+    work(names)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def test_the_table_shows_every_strategy_with_interval_costs_and_status(kept: tup
     assert "2 budget spent" in lines["random"]
     assert "failed" in lines["broken"]
     assert "baseline: rush" in table and "2,000 simulated steps" in table
+    assert str(kept[0]) == table and len(repr(kept[0])) < 300 and "\n" not in repr(kept[0])
 
 
 def test_the_finding_names_winner_bar_losers_and_failures(kept: tuple[Comparison, Path]) -> None:

@@ -277,6 +277,19 @@ def test_controllers_that_were_trained_on_the_judged_scenes_have_a_reservation()
     assert "on the same scenes, as" not in str(said(run("policy", HARD), run("lbfgs", 3 * HARD)))
 
 
+def test_plans_that_knew_the_noise_are_bounds_and_no_rivals() -> None:
+    solved = run("lbfgs", HARD)
+    solved = dataclasses.replace(solved, decision={"kind": "solved", "seconds": 1.0})
+    made = results(solved, run("policy", 2 * HARD))
+    assert "very noise" not in str(finding(made, summarise(made)))
+    noisy = dataclasses.replace(made, asked={**made.asked, "noise": True})
+    found = str(finding(noisy, summarise(noisy)))
+    assert (
+        "lbfgs planned with the very noise that it is judged on, which nobody knows beforehand: its loss"
+        in found
+    )
+
+
 def test_decisions_that_were_not_paid_for_are_told() -> None:
     begun = "30 decisions by LBFGS for 30 steps"
     kept = "of which could not pay for an evaluation and kept the plan before"

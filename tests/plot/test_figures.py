@@ -127,6 +127,21 @@ def test_convergence_and_interval_figures() -> None:
 def test_colours_are_stable_and_distinct() -> None:
     found = colours(["a", "b", "c"], ["law"])
     assert found["a"] == PALETTE[0] and len(set(found.values())) == 4
+    strategies = [
+        "lbfgs",
+        "adjoint",
+        "policy",
+        "planner",
+        "shac",
+        "mpc",
+        "ppo",
+        "sac",
+        "cmaes",
+        "cem",
+        "mppi",
+        "evolved_policy",
+    ]
+    assert len(set(colours(strategies, ["law", "other"]).values())) == len(strategies) + 2
 
 
 def test_a_shared_scale_is_not_set_by_the_wildest() -> None:
