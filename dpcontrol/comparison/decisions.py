@@ -1,13 +1,15 @@
-"""What one decision costs once a run is over: a call of a network, a share of a replanning run, or a whole solve.
+"""What one decision costs once a run is over: a call of a network, a step of a replanning run, or a whole solve.
 
 A decision is one control for one scene. Controllers are measured, one scene at a time, along the states of their own
-run: the mean over an episode, of the quickest of several. What was solved scene by scene has no controller to call: a
-new scene has to be solved like those before it, and costs the run's seconds over its scenes (all scenes ran as one
+run: the mean over an episode, of the quickest of several. What plans again at every step is measured in a run of one
+scene alone, which may simulate what a scene of the batch did. What was solved scene by scene has no controller to call:
+a new scene has to be solved like those before it, and costs the run's seconds over its scenes (all scenes ran as one
 batch, so that a single scene would cost more).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from typing import Any
 import torch
 
 from dpcontrol import tree
-from dpcontrol.problem import Problem
+from dpcontrol.meter import Budget
+from dpcontrol.problem import Problem, Scenarios
 from dpcontrol.problem.unknown import Forgetful, Inputs, Remembering
-from dpcontrol.run import Strategy
+from dpcontrol.run import Strategy, run
 from dpcontrol.solution import Solution
 from dpcontrol.strategies.baselines import Baseline
 
@@ -31,8 +34,8 @@ MOST, LONG_ENOUGH = 50, 0.1  # episodes that are timed, and seconds for them
 class Decision:
     """What the next decision costs: its kind, and seconds (for ``SOLVED``: of all decisions of one more scene).
 
-    ``NETWORK`` and ``LAW`` were called, ``REPLANNED`` is a share of a run that decides as it goes, ``SOLVED`` needs a
-    solve for each new scene; ``TOGETHER`` is sought for all scenes at once, so that a new scene asks for nothing new.
+    ``NETWORK`` and ``LAW`` were called, ``REPLANNED`` ran with one scene, deciding as it goes, ``SOLVED`` needs a solve
+    for each new scene; ``TOGETHER`` is sought for all scenes at once, so that a new scene asks for nothing new.
     """
 
     kind: str
@@ -50,7 +53,8 @@ def decision_of(strategy: Strategy, problem: Problem, solution: Solution) -> Dec
         return None
     scenes = max(1, problem.scenarios.count)
     if strategy.replans:
-        return Decision(REPLANNED, solution.seconds / (scenes * problem.free_steps))
+        seconds = solution.seconds if scenes == 1 else _alone(strategy, problem, solution)
+        return Decision(REPLANNED, seconds / problem.free_steps)
     if isinstance(strategy, Baseline):
         name = strategy.law or _best_law(solution, problem)
         return Decision(LAW, seconds_of(problem, Forgetful(problem.baselines[name]), solution))
@@ -59,6 +63,23 @@ def decision_of(strategy: Strategy, problem: Problem, solution: Solution) -> Dec
     if acting is not None:
         return Decision(NETWORK, seconds_of(posed, acting, solution))
     return Decision(SOLVED if posed.unknown.separate else TOGETHER, solution.seconds / scenes)
+
+
+def _alone(strategy: Strategy, problem: Problem, solution: Solution) -> float:
+    """Seconds of a run of one scene, which may cost what a scene of the batch did."""
+    scenes = problem.scenarios
+    first = int(torch.isfinite(solution.losses).int().argmax())  # one that ended well
+    data = scenes.take(torch.tensor([first]))
+    spent = solution.counts
+    share = Budget(
+        simulated_steps=math.ceil(spent.simulated_steps / scenes.count),
+        gradients=math.ceil(spent.gradients / scenes.count) or None,
+    )
+    alone = problem.with_scenarios(Scenarios(data, scenes.sampler, scenes.shared))
+    found = run(alone, strategy, budget=share, seed=solution.seed)
+    if found.status.kind == "interrupted":
+        raise KeyboardInterrupt
+    return found.seconds
 
 
 def seconds_of(problem: Problem, acting: Remembering, solution: Solution) -> float:

@@ -112,8 +112,8 @@ def notes(results: Results, summaries: Sequence[Summary]) -> list[str]:
 WORDS = {
     NETWORK: "a call of the network for one scene alone (measured, mean over an episode)",
     LAW: "a call of the law (measured likewise)",
-    REPLANNED: "what plans again at every step costs a share of its run (seconds over scenes and steps; all scenes "
-    "were planned for as one batch, so that a single one costs more)",
+    REPLANNED: "what plans again at every step was run again with one scene alone, which simulated no more than a "
+    "scene of the batch (seconds over steps)",
     SOLVED: "what is solved scene by scene has to be solved again, and costs its whole solve (seconds over scenes, "
     "which ran as one batch)",
     TOGETHER: "what is sought for all scenes together needs no further solve",

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from dpcontrol.comparison.profiles import profiles
 from dpcontrol.comparison.records import Run
 from dpcontrol.comparison.summary import summarise
 from dpcontrol.meter import Budget
-from dpcontrol.problem import ControlSequence, Policy, Problem, control_problem, effort, reach
+from dpcontrol.problem import ControlSequence, Policy, Problem, Scenarios, control_problem, effort, reach
+from dpcontrol.run import Strategy, run
+from dpcontrol.solution import Solution
 from dpcontrol.solving import solve
+from dpcontrol.strategies import MPC
 from dpcontrol.strategies.baselines import Baseline
 from dpcontrol.strategies.minimising.first_order import Adjoint
 
@@ -236,27 +240,32 @@ def test_a_decision_is_a_call_a_share_or_a_whole_solve() -> None:
     assert network is not None and network.kind == NETWORK and 0 < network.seconds < 0.1
 
 
-def test_the_note_says_that_a_share_of_a_batch_is_no_decision_for_one_scene_alone() -> None:
+def test_the_note_says_how_the_decisions_of_those_who_act_were_measured() -> None:
     made_of = results(made("mpc", [2.0] * 4, decision=REPLANNED), made("policy", [2.2] * 4, decision=NETWORK))
     note = " ".join(pricing.notes(made_of, summarise(made_of)))
     assert "a call of the network for one scene alone" in note
-    assert (
-        "seconds over scenes and steps; all scenes were planned for as one batch, so that a single one"
-        in note
-    )
+    assert "was run again with one scene alone, which simulated no more than a scene of the batch" in note
 
 
-def test_a_strategy_that_replans_pays_a_share_of_its_run_for_each_control() -> None:
-    class Replanning(Adjoint):
-        @property
-        def replans(self) -> bool:
-            return True
+def test_what_replans_is_run_with_one_scene_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
 
-    problem = falling()
-    solution = solve(problem, "adjoint", budget=Budget(simulated_steps=400))
-    found = decision_of(Replanning(), problem, solution)
-    assert found is not None and found.kind == REPLANNED
-    assert found.seconds == pytest.approx(solution.seconds / (4 * 5))
+    def counted(problem: Problem, strategy: Strategy, **options: Any) -> Solution:
+        found = run(problem, strategy, **options)
+        asked.append((problem.scenarios.count, found.counts, found.seconds))
+        return found
+
+    monkeypatch.setattr("dpcontrol.comparison.decisions.run", counted)
+    problem, strategy = falling(), MPC(iterations=3)
+    solution = solve(problem, strategy, budget=Budget(simulated_steps=2_000))
+    found = decision_of(strategy, problem, solution)
+    ((count, counts, seconds),) = asked
+    assert found is not None and found.kind == REPLANNED and found.seconds == seconds / 5
+    assert count == 1 and 0 < counts.simulated_steps <= solution.counts.simulated_steps / 4 + 1
+    alone = problem.with_scenarios(Scenarios(problem.scenarios.take(torch.tensor([0]))))
+    single = solve(alone, strategy)
+    again = decision_of(strategy, alone, single)
+    assert again is not None and again.seconds == single.seconds / 5 and len(asked) == 1
 
 
 @pytest.mark.parametrize(
