@@ -6,7 +6,7 @@ import torch
 
 from dpcontrol import tree
 from dpcontrol.problem.scenarios import Scenarios, unlike
-from dpcontrol.results import UsageError, first_line
+from dpcontrol.results import UsageError
 
 
 def require_distribution(scenarios: Scenarios) -> None:
@@ -40,11 +40,4 @@ def require_distribution(scenarios: Scenarios) -> None:
 
 
 def _drawn(scenarios: Scenarios, count: int) -> Scenarios:
-    try:
-        return scenarios.draw(torch.Generator().manual_seed(0), count)
-    except UsageError:
-        raise
-    except (Exception, SystemExit) as error:  # sys.exit() in somebody's code must not end this program
-        raise UsageError(
-            f"the sampler of scenarios, called as sampler(generator, {count}), failed with {first_line(error)}."
-        ) from error
+    return scenarios.draw(torch.Generator().manual_seed(0), count)

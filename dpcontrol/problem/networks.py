@@ -189,3 +189,8 @@ def _require_shape(problem: Problem, control: Tree, who: str) -> None:
         raise UsageError(
             f"the network of {who} must give a control of shape {wanted}; found {tree.describe(control)}."
         )
+    if control.is_complex():
+        raise UsageError(
+            f"the network of {who} gives complex numbers, {tree.describe(control)}, and a control is real: give its "
+            "real and imaginary part as two entries, or what is wanted of it."
+        )

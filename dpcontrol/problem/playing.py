@@ -138,9 +138,9 @@ def _check_control(problem: Problem, control: Tree) -> None:
     if slot is None:
         return
     wanted = (problem.scenarios.count, *slot.sizes)
-    if not isinstance(control, Tensor) or tuple(control.shape) != wanted:
+    if not isinstance(control, Tensor) or tuple(control.shape) != wanted or control.is_complex():
         raise UsageError(
-            f"a control of {problem.name} has shape {wanted}; the controller gave {tree.describe(control)}."
+            f"a control of {problem.name} is real, of shape {wanted}; the controller gave {tree.describe(control)}."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.results import UsageError
+from dpcontrol.results import UsageError, first_line
 from dpcontrol.tree import Tree
 
 Sampler = Callable[[torch.Generator, int], Mapping[str, Tree]]
@@ -83,7 +83,8 @@ class Scenarios:
         """``n`` fresh scenarios from the distribution.
 
         Raises:
-            UsageError: if the problem has no distribution of scenarios, or the sampler draws something else than asked.
+            UsageError: if the problem has no distribution of scenarios, or the sampler fails, or draws something else
+                than asked.
         """
         if self.sampler is None:
             raise UsageError(
@@ -94,7 +95,14 @@ class Scenarios:
             name: tree.map(lambda leaf: leaf[:1].expand(n, *leaf.shape[1:]), self.data[name])
             for name in self.shared
         }
-        own = self.sampler(generator, n)
+        try:
+            own = self.sampler(generator, n)
+        except UsageError:
+            raise
+        except (Exception, SystemExit) as error:  # sys.exit() in somebody's code must not end this program
+            raise UsageError(
+                f"the sampler of scenarios, called as sampler(generator, {n}), failed with {first_line(error)}."
+            ) from error
         if not isinstance(own, Mapping):
             raise UsageError(
                 f"the sampler of scenarios must return a dict name -> tensor (n, ...); found {tree.describe(own)}."

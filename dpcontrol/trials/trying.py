@@ -12,7 +12,8 @@ import torch
 from dpcontrol.meter import Budget
 from dpcontrol.problem import Acting, Problem, from_law, from_solution, play
 from dpcontrol.problem.acting import Replayed
-from dpcontrol.results import UsageError
+from dpcontrol.problem.control import start_state
+from dpcontrol.results import UsageError, first_line
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
 from dpcontrol.solving import refuse_mismatch, solve
@@ -190,6 +191,18 @@ def _entrants(problem: Problem, controllers: Mapping[str, Any], laws: bool) -> d
     return found
 
 
+def _ask(problem: Problem, label: str, law: Any) -> None:
+    """Refuse a law that fails at the initial states."""
+    data = problem.scenarios.data
+    try:
+        with torch.no_grad():
+            law(start_state(problem.simulator, problem.parameters, problem.scenarios), 0.0, data)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{label!r}, called as law(state, t, scenario) at the initial states, failed with {first_line(error)}."
+        ) from error
+
+
 def _member(problem: Problem, label: str, given: Any) -> Acting | Strategy:
     """A controller, or the strategy that will find one."""
     if isinstance(given, Solution):
@@ -203,6 +216,7 @@ def _member(problem: Problem, label: str, given: Any) -> Acting | Strategy:
     if isinstance(given, Acting) and not isinstance(given, type):
         return given
     if callable(given) and not isinstance(given, type):
+        _ask(problem, label, given)
         return from_law(given)
     known = nearest(label, list(problem.baselines)) if problem.baselines else ""
     raise UsageError(

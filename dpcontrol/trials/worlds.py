@@ -118,6 +118,12 @@ class ActuatorDelay(Trial):
         return f"commands {self.steps} {'step' if self.steps == 1 else 'steps'} late"
 
     def arrange(self, given: Arrangement, generator: torch.Generator) -> Arrangement:
+        decisions = given.problem.free_steps
+        if self.steps >= decisions:
+            raise UsageError(
+                f"ActuatorDelay({self.steps}) lets no command arrive: {given.problem.name} has {decisions} decisions; "
+                "give a shorter delay."
+            )
         return replace(given, controller=Delayed(given.controller, self.steps))
 
 

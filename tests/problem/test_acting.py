@@ -216,7 +216,7 @@ def test_wrong_calls_are_one_sentence() -> None:
         play(problem, proportional)  # type: ignore[arg-type]
     with pytest.raises(dp.UsageError, match="init\\(outset\\) and act"):
         Delayed(proportional, 1)  # type: ignore[arg-type]
-    with pytest.raises(dp.UsageError, match="has shape \\(2, 1\\); the controller gave"):
+    with pytest.raises(dp.UsageError, match="is real, of shape \\(2, 1\\); the controller gave"):
         play(problem, from_law(lambda state, t, scenario: state[:, 0]))
     with pytest.raises(dp.UsageError, match="whole number, 0 or more"):
         Delayed(from_law(proportional), -1)

@@ -159,3 +159,50 @@ def test_a_comparison_tells_of_decisions_that_could_not_be_paid():
         moving(), ["mpc", "cmaes"], seeds=1, budget=budget, workers=0, progress=False
     ).finding()
     assert "mpc could not pay for 4 of its 12 decisions" in str(found)
+
+
+def test_complex_controls_are_refused():
+    class Phasor(Feedback):
+        def forward(self, state, t, scenario):
+            return 1j * super().forward(state, t, scenario)
+
+    with pytest.raises(dp.UsageError, match="gives complex numbers, .* and a control is real"):
+        dp.solve(moving(), "policy", network=Phasor(), budget=BUDGET, progress=False)
+    with pytest.raises(dp.UsageError, match="is real, of shape"):
+        dp.robustness(moving(), {"phasor": lambda state, t, scenario: 1j * state[:, :1]}, [dp.Nominal()])
+
+
+def test_a_sampler_that_fails_on_the_way_says_so():
+    asked = [0]
+
+    def sampler(generator, n):
+        asked[0] += 1
+        if asked[0] > 8:
+            raise RuntimeError("the disk is gone")
+        return {"initial_state": torch.rand(n, 2, generator=generator, dtype=F64)}
+
+    problem = dp.control_problem(
+        oscillator,
+        initial_state=torch.ones(4, 2, dtype=F64),
+        horizon=12,
+        objective=dp.reach(torch.zeros(2, dtype=F64)),
+        control=dp.ControlSequence(1),
+        scenarios=dp.Scenarios({}, sampler=sampler),
+    )
+    with pytest.raises(
+        dp.UsageError, match=r"sampler\(generator, \d+\), failed with RuntimeError: the disk is gone"
+    ):
+        dp.solve(problem, "policy", budget=dp.Budget(simulated_steps=60_000), progress=False)
+    assert asked[0] == 9
+
+
+def test_a_law_that_fails_and_a_delay_that_lets_nothing_through_are_refused_before_any_trial():
+    def law(state, t, scenario):
+        raise KeyError("wind")
+
+    with pytest.raises(dp.UsageError, match="'law', called as law.* failed with KeyError: 'wind'"):
+        dp.robustness(moving(), {"law": law}, [dp.Nominal()])
+    with pytest.raises(
+        dp.UsageError, match=r"ActuatorDelay\(12\) lets no command arrive: .* has 12 decisions"
+    ):
+        dp.robustness(moving(), {"law": lambda s, t, scenario: -s[:, :1]}, [dp.ActuatorDelay(12)])
