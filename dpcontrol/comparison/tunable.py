@@ -78,12 +78,12 @@ TUNABLE: Mapping[str, Space] = {
     "gauss_newton": {"radius": Range(0.1, 100.0)},
     "policy": {
         "learning_rate": Range(1e-3, 3e-2),
-        "batch": Choice((16, 32, 64, 128)),
+        "batch": Choice((4, 8, 16, 32, 64)),
         "clip": Range(1.0, 10.0),
     },
     "shac": {
         "learning_rate": Range(1e-3, 3e-2),
-        "batch": Choice((16, 32, 64, 128)),
+        "batch": Choice((4, 8, 16, 32, 64)),
         "window": Choice((4, 8, 16, 32)),
     },
     "planner": {"scheme": Choice(("staggered", "refined")), "padding": Choice(("zeros", "replicate"))},

@@ -57,12 +57,14 @@ PRETRAINING = 50
 WIDE, NARROW = 192, 128  # one network, or two
 PUBLISHED = {"PPO, published": 1.31, "network, published": 1.27}
 
+BATCHES: dict[str, Any] = {"batch": 64, "validation": 128, "validate_every": 20}
+
 Maker = Callable[[float, int], Strategy]
 
 
 def _planned(scheme: str, width: int) -> Maker:
     def make(rate: float, watching: int) -> Strategy:
-        training = LearnedPolicy(optimizer="soap", learning_rate=rate)
+        training = LearnedPolicy(**BATCHES, optimizer="soap", learning_rate=rate)
         return PlannedPolicy(scheme, width=width, pretraining=watching, training=training)
 
     return make
@@ -70,7 +72,7 @@ def _planned(scheme: str, width: int) -> Maker:
 
 SCHEMES: dict[str, Maker] = {
     "control network, told state, target, time": lambda rate, _: LearnedPolicy(
-        width=WIDE, learning_rate=rate
+        **BATCHES, width=WIDE, learning_rate=rate
     ),
     "control network, told the way to go": _planned("chain", WIDE),
     "staggered": _planned("staggered", NARROW),
@@ -104,7 +106,7 @@ def placed(scheme: str, width: int) -> Strategy:
         scheme,
         width=width,
         executor=partial(Placing, width=width),
-        training=LearnedPolicy(optimizer="soap", learning_rate=0.01),
+        training=LearnedPolicy(**BATCHES, optimizer="soap", learning_rate=0.01),
     )
 
 

@@ -31,9 +31,10 @@ from dpcontrol.strategies.learning.policy import LearnedPolicy
 HERE = Path(__file__).parent / "results"
 RECORD, PICTURE = HERE / "burgers_policy.json", HERE / "burgers_policy.png"
 PUBLISHED = {"network trained through the physics, 2.4 h": 1.27, "PPO, 18 h": 1.31}  # force ratios
+BATCHES = {"batch": 64, "validation": 128, "validate_every": 20}
 POLICIES = {  # with simulated steps
-    "policy, base straight line": (LearnedPolicy(base="straight line"), 3_000_000),
-    "policy": (LearnedPolicy(), 8_000_000),
+    "policy, base straight line": (LearnedPolicy(base="straight line", **BATCHES), 3_000_000),
+    "policy": (LearnedPolicy(**BATCHES), 8_000_000),
 }
 
 

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,11 +28,12 @@ from dpcontrol.strategies.learning.policy import LearnedPolicy
 
 RECORD = Path(__file__).parent / "results" / "exploding_gradients.json"
 STEPS, SEEDS = 2_000_000, 3
+BATCHES: dict[str, Any] = {"batch": 64, "validation": 128, "validate_every": 20}
 METHODS: dict[str, Strategy] = {
-    "policy": LearnedPolicy(width=64),
-    "policy, window 5": LearnedPolicy(width=64, window=5),
-    "policy, curriculum from 5": LearnedPolicy(width=64, curriculum=5),
-    "shac, window 5": ActorCritic(width=64, window=5),
+    "policy": LearnedPolicy(**BATCHES, width=64),
+    "policy, window 5": LearnedPolicy(**BATCHES, width=64, window=5),
+    "policy, curriculum from 5": LearnedPolicy(**BATCHES, width=64, curriculum=5),
+    "shac, window 5": ActorCritic(**BATCHES, width=64, window=5),
 }
 
 

@@ -51,7 +51,8 @@ class LearnedPolicy(NetworkLearner):
 
     Args:
         network, width, depth, base: see :class:`~dpcontrol.strategies.learning.posing.NetworkLearner`.
-        batch: scenarios of an iteration.
+        batch: scenarios of an iteration. Few of them make many iterations out of a budget in simulated steps; more
+            of them are quicker in seconds, up to where an iteration costs more than its overhead.
         optimizer: ``"soap"`` (:class:`~dpcontrol.strategies.learning.descent.SOAP`) or ``"adam"``.
         learning_rate: at the start; roughly how much the weights move at each step.
         iterations: at most this many; ``None`` goes on until the budget is spent, and up to 2000 without a budget.
@@ -69,15 +70,15 @@ class LearnedPolicy(NetworkLearner):
     with the end: C. Florensa et al., "Reverse curriculum generation for reinforcement learning", CoRL 2017.
     """
 
-    batch: int = 64
+    batch: int = 16
     optimizer: str = "soap"
     learning_rate: float = 1e-2
     iterations: int | None = None
     clip: float = 3.0
     window: int | None = None
     curriculum: int | None = None
-    validation: int = 128
-    validate_every: int = 20
+    validation: int = 64
+    validate_every: int = 40
     patience: int | None = None
 
     def __post_init__(self) -> None:
