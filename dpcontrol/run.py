@@ -121,18 +121,9 @@ def run(
     reason = mismatch(problem, strategy)
     if reason is not None:
         raise UsageError(f"{type(strategy).__name__} {reason}.")
-    posed = strategy.pose(problem)
     limits = budget or Budget()
-    strategy.load()
-    generator = torch.Generator().manual_seed(seed)
-    storing = folder.meter_options(strategy.stores_state, generator) if folder is not None else {}
-    meter = Meter(posed, limits, callback=callback, **storing)
-    try:
-        outcome = _driven(strategy, meter, generator, limits)
-    finally:
-        if folder is not None:
-            folder.close()
-    value = tree_of(outcome, meter)
+    meter, outcome = search(problem, strategy, limits, seed=seed, callback=callback, folder=folder)
+    posed, value = meter.problem, tree_of(outcome, meter)
     with torch.no_grad():
         losses, metrics, trajectory = posed.score(value)
     status = _with_failures(outcome.status, meter)
@@ -158,6 +149,27 @@ def run(
         diagnostics=diagnostics,
         _stored=trajectory,
     )
+
+
+def search(
+    problem: Problem,
+    strategy: Strategy,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    callback: Callable[[Progress], Any] | None = None,
+    folder: RunFolder | None = None,
+) -> tuple[Meter, Outcome]:
+    """What :func:`run` does before it judges the answer: nothing is simulated that the meter does not see."""
+    strategy.load()
+    generator = torch.Generator().manual_seed(seed)
+    storing = folder.meter_options(strategy.stores_state, generator) if folder is not None else {}
+    meter = Meter(strategy.pose(problem), budget, callback=callback, **storing)
+    try:
+        return meter, _driven(strategy, meter, generator, budget)
+    finally:
+        if folder is not None:
+            folder.close()
 
 
 def tree_of(outcome: Outcome, meter: Meter) -> Tree:

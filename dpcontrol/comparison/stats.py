@@ -96,10 +96,11 @@ def what_varies(seeds: int, scenarios: int) -> str:
 def paired_difference(
     losses: np.ndarray, others: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """How much more ``others`` are worth than ``losses``, as a share of the latter's size.
+    """How much more ``others`` are worth than ``losses``, as a share of the latter's size: (b - a) / |a|.
 
     Both ``(seeds, scenarios)`` with the same scenarios, whose luck they share, so that this is sharper than to
-    compare two intervals.
+    compare two intervals. Each resample has its own ``a`` below, so that twice the loss in every scenario is 100 % with
+    certainty; where some resample has an ``a`` of the other sign, or none, all have that of the whole.
     """
     losses, others = np.atleast_2d(np.asarray(losses, float)), np.atleast_2d(np.asarray(others, float))
     worth, other_worth = interquartile_mean(losses.mean(1)), interquartile_mean(others.mean(1))
@@ -110,7 +111,10 @@ def paired_difference(
         return Estimate(value, None, NOTHING)
     rows, columns = _resampled(*losses.shape, over=over, seed=seed, resamples=resamples)
     other_rows, _ = _resampled(len(others), losses.shape[1], over=over, seed=seed + 1, resamples=resamples)
-    drawn = (_typical(columns @ others.T, other_rows) - _typical(columns @ losses.T, rows)) / scale
+    below = _typical(columns @ losses.T, rows)
+    drawn = (_typical(columns @ others.T, other_rows) - below) / (
+        np.abs(below) if (below * worth > 0).all() else scale
+    )
     return Estimate(value, _percentiles(drawn), over)
 
 

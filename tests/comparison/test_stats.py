@@ -130,3 +130,16 @@ def test_the_paired_difference_is_one_of_interquartile_means() -> None:
     found = paired_difference(good, worse)
     assert found.value == pytest.approx(0.2, abs=0.01)
     assert found.interval[0] > 0.1
+
+
+def test_the_same_factor_in_every_scenario_is_certain_whatever_scenarios_weigh():
+    rng = np.random.default_rng(3)
+    losses = rng.lognormal(0.0, 1.5, (1, 8))
+    found = paired_difference(losses, 2.0 * losses)
+    assert found.value == pytest.approx(1.0) and found.interval == pytest.approx((1.0, 1.0))
+    several = rng.lognormal(0.0, 1.0, (4, 30))
+    low, high = paired_difference(several, 1.0045 * several[:1].repeat(4, 0)).interval
+    assert low <= high
+    # densities may have any sign: then all resamples are measured by the whole
+    mixed = paired_difference(rng.standard_normal((1, 40)), rng.standard_normal((1, 40)) + 3.0)
+    assert np.isfinite(mixed.interval).all() and mixed.interval[0] > 0

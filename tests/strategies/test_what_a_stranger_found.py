@@ -206,3 +206,30 @@ def test_a_law_that_fails_and_a_delay_that_lets_nothing_through_are_refused_befo
         dp.UsageError, match=r"ActuatorDelay\(12\) lets no command arrive: .* has 12 decisions"
     ):
         dp.robustness(moving(), {"law": lambda s, t, scenario: -s[:, :1]}, [dp.ActuatorDelay(12)])
+
+
+@pytest.mark.parametrize("options", [{"iterations": 1}, {"inner": "cem", "iterations": 2, "horizon": 5}])
+def test_what_mpc_simulates_is_charged(options):
+    rows = {"forward": 0, "backward": 0}
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            rows["backward"] += len(gradient)
+            return gradient
+
+    def step(state, control):
+        rows["forward"] += len(state)
+        found = oscillator(state, control)
+        return Counted.apply(found) if found.requires_grad else found
+
+    problem = moving(step=step)
+    rows.update(forward=0, backward=0)
+    found = dp.solve(problem, "mpc", progress=False, **options)
+    once = problem.horizon * problem.scenarios.count
+    # besides, the answer is judged, and the trajectory asked for
+    assert 0 < sum(rows.values()) - found.counts.simulated_steps <= 4 * once

@@ -19,7 +19,7 @@ from dpcontrol.problem.objective import Frame
 from dpcontrol.problem.path import Moment
 from dpcontrol.problem.windowing import Terminal
 from dpcontrol.results import Counts, NoInfluence
-from dpcontrol.run import Strategy, run
+from dpcontrol.run import Strategy, search, tree_of
 from dpcontrol.tree import Tree
 
 ENDINGS = ("interrupted", "stopped")
@@ -194,24 +194,27 @@ class RecedingHorizon:
         inner = self.rule.first if memory.decisions == 0 else self.rule.later
         try:
             with torch.enable_grad():
-                found = run(posed, inner, budget=budget, seed=memory.seed + memory.decisions, callback=watch)
+                meter, found = search(
+                    posed, inner, budget, seed=memory.seed + memory.decisions, callback=watch
+                )
         except NoInfluence:
             if memory.decisions == 0:
                 raise
             # at the end a window may be so short that no state in it feels the control: any plan is as good
-            asked = Counts(2 * posed.horizon * posed.scenarios.count, posed.scenarios.count)
+            price = Counts(2 * posed.horizon * posed.scenarios.count, posed.scenarios.count)
             return replace(
-                memory, due=self.rule.hold, decisions=memory.decisions + 1, counts=memory.counts + asked
+                memory, due=self.rule.hold, decisions=memory.decisions + 1, counts=memory.counts + price
             )
-        kind = found.status.kind
+        asked, kind = bool(meter.ledger.history.loss), found.status.kind
+        lost = kind in BAD or (asked and not bool(torch.isfinite(meter.best).all()))
         return replace(
             memory,
-            plan=found.value["control"].detach(),
+            plan=tree_of(found, meter)["control"].detach(),
             due=self.rule.hold,
             decisions=memory.decisions + 1,
-            bad=memory.bad + (kind in BAD),
-            idle=memory.idle + (not found.history["loss"]),
-            counts=memory.counts + found.counts,
+            bad=memory.bad + lost,
+            idle=memory.idle + (not asked),
+            counts=memory.counts + meter.counts,
             ended=kind if kind in ENDINGS else None,
         )
 

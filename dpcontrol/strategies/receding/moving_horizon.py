@@ -14,7 +14,7 @@ from dpcontrol.problem.acting import Outset
 from dpcontrol.problem.control import start_state
 from dpcontrol.problem.estimating import Spread, estimation_problem, inverse_root
 from dpcontrol.results import Counts, UsageError
-from dpcontrol.run import Strategy, run
+from dpcontrol.run import Strategy, search, tree_of
 from dpcontrol.strategies.checks import whole
 from dpcontrol.strategies.minimising.gauss_newton import GaussNewton
 from dpcontrol.strategies.receding.controller import Estimate, Glance
@@ -32,7 +32,8 @@ class MovingHorizon:
     As long as the window reaches back to the beginning it is, for a linear system, the Kalman filter with these
     covariances. From then on the prior's covariance stays what it is, as if each window's first prediction were as good
     as the very first: with the stationary covariance of predictions and ``length=1`` that is the stationary Kalman
-    filter; other choices weigh old observations otherwise than it does.
+    filter; other choices weigh old observations otherwise than it does. Where the budget of a step cannot pay for the
+    path of an estimate, the prediction stands for it.
 
     Args:
         length: observations in a window.
@@ -94,7 +95,17 @@ class MovingHorizon:
         if looks.shape[1] > self.length:
             first, means, looks = first + 1, means[:, 1:], looks[:, 1:]
             acts = None if self.length == 1 else acts[:, 1:]  # type: ignore[index]
-        found, counts = self._fitted(glance, first, tree.unravel(means[:, 0], template, 1), looks, acts)
+        path = Counts(looks.shape[1] * len(seen))
+        left = glance.budget.simulated_steps
+        if left is not None and left <= path.simulated_steps:
+            found, counts = tree.unravel(means[:, -1], template, 1), Counts()
+        else:
+            limits = replace(
+                glance.budget, simulated_steps=None if left is None else left - path.simulated_steps
+            )
+            mean = tree.unravel(means[:, 0], template, 1)
+            found, counts = self._fitted(glance._replace(budget=limits), first, mean, looks, acts)
+            counts = counts + path
         kept = {"first": first, "means": means, "seen": looks, "controls": acts}
         return Estimate(found, {**kept, "latest": tree.ravel(found, 1)}, spent + counts)
 
@@ -111,10 +122,10 @@ class MovingHorizon:
             sensor=self.sensor,
             process=self.process,
         )
-        found = run(posed, self.solver, budget=glance.budget)
+        meter, found = search(posed, self.solver, glance.budget)
         with torch.no_grad():
-            states = posed.simulate(found.value).states
-        return tree.map(lambda leaf: leaf[-1].detach(), states), found.counts
+            states = posed.simulate(tree_of(found, meter)).states
+        return tree.map(lambda leaf: leaf[-1].detach(), states), meter.counts
 
     def _predicted(self, problem: Problem, state: Tree, glance: Glance) -> Tensor:
         """The ravelled state one step of the model behind ``state``, under the control that was played."""
