@@ -67,7 +67,9 @@ def seen(results: Results) -> list[str]:
     labels = [
         label
         for label in results.labels
-        if any(run.answered and NOT_HELD_OUT in str(run.record["sentence"]) for run in results.of(label))
+        if any(
+            run.answered and NOT_HELD_OUT in str(run.record["sentence"]).lower() for run in results.of(label)
+        )
     ]
     if not labels:
         return []
@@ -166,7 +168,7 @@ def unpaid(results: Results) -> list[str]:
     return told
 
 
-def unvalidated(results: Results) -> list[str]:
+def untrained(results: Results) -> list[str]:
     """Learned controllers that are scored where they start: no later validation was better, or there was none."""
     labels = []
     for label in results.labels:
@@ -175,11 +177,18 @@ def unvalidated(results: Results) -> list[str]:
         spent = any(run.record["counts"]["simulated_steps"] for run in runs)
         if learned and spent and all(len(set(run.history.get("loss", []))) <= 1 for run in runs):
             labels.append(label)
+    return labels
+
+
+def unvalidated(results: Results) -> list[str]:
+    """What is scored of those is where they start."""
+    labels = untrained(results)
     if not labels:
         return []
     one = len(labels) == 1
     return [
-        f"{listed(labels)} never got beyond where {'it starts' if one else 'they start'}: what is scored is untrained. "
+        f"{listed(labels)} never got beyond where {'it starts' if one else 'they start'}: what is scored is untrained, "
+        f"and {'counts' if one else 'they count'} for nothing where gradients are compared with none. "
         "A larger budget is needed, or fewer validation scenes, which are paid for like everything else."
     ]
 

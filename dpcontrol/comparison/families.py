@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpcontrol.comparison import ranking
+from dpcontrol.comparison import endings, ranking
 from dpcontrol.comparison.costs import kind_of
 from dpcontrol.comparison.decisions import NETWORK
 from dpcontrol.comparison.ranking import Gap, gap, more_loss
@@ -18,6 +18,7 @@ from dpcontrol.comparison.words import listed
 def sentences(results: Results, summaries: Sequence[Summary]) -> list[str]:
     """What gradients were worth among all strategies, among learned controllers, and scene by scene."""
     told = _without_opponents(summaries)
+    summaries = trained(results, summaries)
     everybody = _best_of_each(summaries)
     if everybody is not None:
         told.append(_told(everybody, "the best strategy") + _behind_a_law(everybody, summaries))
@@ -27,6 +28,12 @@ def sentences(results: Results, summaries: Sequence[Summary]) -> list[str]:
     if controllers is not None and controllers != everybody:
         told.append(_told(controllers, "the best learned controller") + _behind_a_law(controllers, summaries))
     return told
+
+
+def trained(results: Results, summaries: Sequence[Summary]) -> list[Summary]:
+    """Those that say something of a family: a controller that is scored where it starts does not."""
+    idle = endings.untrained(results)
+    return [summary for summary in summaries if summary.label not in idle]
 
 
 def _without_opponents(summaries: Sequence[Summary]) -> list[str]:
@@ -61,7 +68,8 @@ def over_budgets(rounds: Sequence[tuple[str, Results, Sequence[Summary]]]) -> li
     """Under which budgets differentiable physics lost, over all and among learned controllers; if any."""
     everybody: list[tuple[str, bool]] = []
     learned: list[tuple[str, bool]] = []
-    for budget, results, summaries in rounds:
+    for budget, results, everyone in rounds:
+        summaries = trained(results, everyone)
         controllers = [each for each in summaries if kind_of(results, each.label) == NETWORK]
         for found, among in ((everybody, summaries), (learned, controllers)):
             pair = _best_of_each(among)
@@ -90,8 +98,9 @@ def _told(pair: tuple[Summary, Summary], who: str) -> str:
     with_them, without = pair
     against: Gap = gap(with_them, without)
     if against.verdict != ranking.CLEAR:
+        seen = "that can be told" if against.verdict == ranking.OPEN else "that matters in quality"
         return (
-            f"Gradients made no difference that can be told: {who} with them, {with_them.label}, and without, "
+            f"Gradients made no difference {seen}: {who} with them, {with_them.label}, and without, "
             f"{without.label} ({more_loss(with_them, against)})."
         )
     if against.difference.value < 0:

@@ -209,7 +209,7 @@ def _shared(found: Standing) -> list[str]:
         )
         sentences.append(f"In the first place with {_name(found.best)}, {_paired(told)}: {gaps}.")
     searched = sorted((s for s in found.first if not s.law), key=lambda summary: summary.simulated_steps)
-    if len(searched) > 1:
+    if len(searched) > 1 and searched[-1].simulated_steps > 0:
         costs = [f"{amount(s.simulated_steps)} ({s.label})" for s in searched[1:]]
         sentences.append(
             f"Of those in the first place {searched[0].label} was cheapest: "

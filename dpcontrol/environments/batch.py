@@ -13,6 +13,7 @@ from dpcontrol import tree
 from dpcontrol.environments.actions import ActionMap, action_map
 from dpcontrol.problem import Episode, Problem, advance, reset
 from dpcontrol.problem.observing import Observer, observer
+from dpcontrol.problem.playing import require_costs_of_steps
 from dpcontrol.results import UsageError
 from dpcontrol.seeds import mixed
 from dpcontrol.tree import Tree
@@ -41,8 +42,9 @@ class Batch:
 
     Episodes begin in scenes drawn from the problem's distribution, or, where it has none, in its own scenarios in
     random order. The stream of scenes is one of its own: a seed does not draw here what it draws for a problem file,
-    so that an agent does not meet the scenarios that it is judged on. A step whose state or cost is not finite ends
-    its episode with the reward ``-failure``, and cuts the others.
+    so that an agent does not meet the scenarios that it is judged on. A step whose state or cost is not finite, or that
+    is seen more than a million times its typical size away, ends its episode with the reward ``-failure``, and cuts the
+    others. Where a legitimate episode may cost more than that, give a higher price, or an agent is paid to fail.
 
     Args:
         problem: seeks one control sequence.
@@ -52,7 +54,8 @@ class Batch:
         actions: how actions become controls, for a problem that seeks a policy already.
 
     Raises:
-        UsageError: if one of these is of a wrong kind, or the problem seeks no control.
+        UsageError: if one of these is of a wrong kind, the problem seeks no control, or its objective has a
+            ``penalty`` on the whole of it, which no reward of a step can count.
     """
 
     problem: Problem
@@ -63,6 +66,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         self._require_kinds()
+        if self.actions is None:  # what seeks weights already may be charged for their size
+            require_costs_of_steps(self.problem)
         self.observer: Observer = observer(self.problem)
         self.map: ActionMap = self.actions or action_map(self.problem)
         self._generator = torch.Generator().manual_seed(_stream(self.seed))

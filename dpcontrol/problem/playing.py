@@ -118,14 +118,23 @@ def play(
     return Played(losses, path, figures, memory, seconds)
 
 
-def _posed(problem: Problem, plant: Simulator | None, scenarios: Scenarios | None) -> Problem:
-    """The problem as it is played, after a look at whether it can be."""
-    require_steps(problem)
+def require_costs_of_steps(problem: Problem) -> None:
+    """Refuse an objective that charges for the whole of what is sought.
+
+    Raises:
+        UsageError: if it does.
+    """
     if any(isinstance(term, Penalty) for _, term in problem.objective.terms):
         raise UsageError(
             f"the objective of {problem.name} has a penalty(...) on what is sought, which no controller can be charged "
             "for as it acts: pose it as a cost of each step, cost(stage=...) or effort()."
         )
+
+
+def _posed(problem: Problem, plant: Simulator | None, scenarios: Scenarios | None) -> Problem:
+    """The problem as it is played, after a look at whether it can be."""
+    require_steps(problem)
+    require_costs_of_steps(problem)
     posed = problem if scenarios is None else problem.with_scenarios(scenarios)
     (slot,) = posed.unknown.slots
     if isinstance(slot, ControlSequence):  # its start may be one of other scenes, and does not matter

@@ -99,19 +99,26 @@ class Robustness:
                 return row
         raise KeyError((controller, trial))
 
+    @property
+    def measure(self) -> str:
+        """The trial that the others are measured by: the nominal one where it was played, else the first."""
+        return "nominal" if "nominal" in self.trials else self.trials[0]
+
     def worse(self, row: Row) -> float:
-        """Its mean loss over the same controller's in the first trial; NaN in other scenes, which do not compare."""
-        first = self.row(row.controller, self.trials[0])
+        """Its mean loss over the same controller's in the nominal trial (in the first, where that was not played).
+
+        NaN in other scenes, which do not compare.
+        """
+        first = self.row(row.controller, self.measure)
         if row.other_scenes or first.other_scenes or first.losses is None:
             return math.nan
         return row.estimate.value / first.estimate.value if first.estimate.value else math.nan
 
     def table(self) -> str:
-        """A block for each trial, best first: loss, interval, times the first trial's loss, metrics, failures."""
+        """A block for each trial, best first: loss, interval, times the nominal loss, metrics, failures."""
         there = [name for row in self.rows for name, value in row.metrics.items() if value == value]
         names = list(dict.fromkeys(there))[:SHOWN_METRICS]  # those that are a number anywhere
-        first = self.trials[0]
-        head = ["trial", "controller", "loss", "95 % interval", f"× {first}", *names, "failed"]
+        head = ["trial", "controller", "loss", "95 % interval", f"× {self.measure}", *names, "failed"]
         lines = []
         for trial in self.trials:
             block = sorted((row for row in self.rows if row.trial == trial), key=_by_loss)

@@ -181,9 +181,14 @@ def _entrants(problem: Problem, controllers: Mapping[str, Any], laws: bool) -> d
             raise UsageError(f"{label!r} is an empty list: give it at least one controller.")
         found[str(label)] = [_member(problem, str(label), each) for each in members]
     if laws:
-        found |= {
-            f"law: {name}": [from_law(law)] for name, law in problem.baselines.items() if name not in found
-        }
+        own = {f"law: {name}": law for name, law in problem.baselines.items() if name not in found}
+        double = sorted(set(own) & set(found))
+        if double:
+            raise UsageError(
+                f"{double[0]!r} is what the problem's own law is called here: name your controller otherwise, or leave "
+                "the laws out (laws=False)."
+            )
+        found |= {label: [from_law(law)] for label, law in own.items()}
     if not found:
         raise UsageError(
             f"there is nobody to try: {problem.name} has no simple laws, and controllers is empty."

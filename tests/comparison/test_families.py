@@ -47,20 +47,33 @@ def test_no_win_without_gradients_where_all_with_them_failed() -> None:
 def test_a_tie_is_no_win() -> None:
     noise = 1 + 0.001 * np.random.default_rng(1).standard_normal(40)
     words = said(made("lbfgs", HARD, family="gradients"), made("cmaes", HARD * noise))
+    assert "Gradients made no difference that matters in quality" in words and "lost" not in words
+    wild = np.random.default_rng(1).lognormal(0, 1, 40)
+    words = said(made("lbfgs", HARD, family="gradients"), made("cmaes", HARD * wild / wild.mean()))
     assert "Gradients made no difference that can be told" in words and "lost" not in words
 
 
 def test_learned_controllers_are_compared_among_themselves_and_with_the_bar() -> None:
     runs = [
         made("lbfgs", HARD, family="gradients"),
-        made("policy", 6 * HARD, family="gradients", decision=NETWORK),
-        made("ppo", 4 * HARD, decision=NETWORK),
+        made("policy", 6 * HARD, family="gradients", decision=NETWORK, course=[(100, 9.0), (900, 7.0)]),
+        made("ppo", 4 * HARD, decision=NETWORK, course=[(100, 9.0), (900, 5.0)]),
         made("baseline: amble", 3 * HARD, family="law"),
     ]
     words = said(*runs, laws=("baseline: amble",))
     assert "Gradients through the simulator won: the best strategy with them is lbfgs" in words
     assert "Differentiable physics lost: ppo, the best learned controller without gradients" in words
     assert "Both are behind the simple law amble." in words
+
+
+def test_untrained_controllers_say_nothing_of_gradients() -> None:
+    runs = [
+        made("policy", 6 * HARD, family="gradients", decision=NETWORK, course=[(900, 7.0)]),
+        made("ppo", 4 * HARD, decision=NETWORK, course=[(100, 9.0), (900, 5.0)]),
+    ]
+    words = said(*runs)
+    assert "policy never got beyond where it starts" in words and "Differentiable physics lost" not in words
+    assert "Gradients" not in words
 
 
 def test_a_family_that_failed_does_not_compete() -> None:

@@ -116,9 +116,16 @@ def test_same_seed_same_bits_another_seed_other_weights_and_the_budget_is_kept()
 
 def test_an_iteration_costs_as_much_as_one_of_policy():
     counts = run(integrator(), ActorCritic(width=8, window=7, iterations=10, **QUICK)).counts
-    steps, staggered = 16 * 30, 16 * (7 + 14 + 21 + 28)
+    steps, staggered = 16 * 30, 16 * 28  # once, to where the last window begins
     assert counts.simulated_steps == 10 * 2 * steps + 2 * steps + staggered
     assert counts.gradients == 10 * 16
+
+
+def test_a_window_as_long_as_the_horizon_is_said_to_be_policy():
+    quick = {**QUICK, "width": 8, "iterations": 6}
+    found = run(integrator(), ActorCritic(window=30, **quick))
+    assert "the window is the whole horizon: no value is learned, and this is policy" in found.status.sentence
+    assert "the value was off" in run(integrator(), ActorCritic(window=15, **quick)).status.sentence
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -230,6 +237,6 @@ def test_a_linear_body_of_ones_own_corrects_a_law_of_the_problem():
         return -state.sum(1, keepdim=True)
 
     problem = replace(integrator(), baselines={"damped": damped})
-    strategy = ActorCritic(linear, base="damped", window=10, iterations=40, **QUICK)
+    strategy = ActorCritic(linear, base="damped", window=10, iterations=80, **QUICK)
     solution = run(problem, replace(strategy, learning_rate=0.05), seed=1)
     assert solution.loss < dp.solve(problem, "baseline", law="damped").loss

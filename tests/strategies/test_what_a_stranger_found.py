@@ -9,6 +9,7 @@ from torch import nn
 import dpcontrol as dp
 from dpcontrol.engine import Checkpointed, Full
 from dpcontrol.engine.schedule import plan
+from dpcontrol.environments import gymnasium_env
 
 F64 = torch.float64
 BUDGET = dp.Budget(simulated_steps=6_000)
@@ -233,3 +234,24 @@ def test_what_mpc_simulates_is_charged(options):
     once = problem.horizon * problem.scenarios.count
     # besides, the answer is judged, and the trajectory asked for
     assert 0 < sum(rows.values()) - found.counts.simulated_steps <= 4 * once
+
+
+def test_a_charge_for_the_whole_control_is_refused_by_all_who_act_and_no_environment_forgets_it():
+    problem = moving(dp.effort() + dp.penalty("control"))
+    for name in ("policy", "ppo", "evolved_policy", "mpc"):
+        with pytest.raises(dp.UsageError, match="has a penalty"):
+            dp.solve(problem, name, budget=BUDGET, progress=False)
+    with pytest.raises(dp.UsageError, match="has a penalty"):
+        gymnasium_env(problem)
+    found = dp.compare(problem, ["lbfgs", "ppo"], seeds=1, budget=BUDGET, progress=False)
+    assert "Refused:" in str(found) and "failed" not in str(found)
+
+
+def test_a_controller_that_is_called_like_a_law_is_not_lost_and_the_nominal_trial_is_the_measure():
+    problem = moving(baselines={"damp": lambda state, t, scenario: -state[:, 1:]})
+    mine = {"law: damp": lambda state, t, scenario: 0 * state[:, :1]}
+    with pytest.raises(dp.UsageError, match="'law: damp' is what the problem's own law is called"):
+        dp.robustness(problem, mine, [dp.Nominal()])
+    assert dp.robustness(problem, mine, [dp.Nominal()], laws=False).controllers == ("law: damp",)
+    found = dp.robustness(problem, {}, [dp.ActuatorDelay(2), dp.Nominal()])
+    assert "× nominal" in str(found) and found.worse(found.row("law: damp", "nominal")) == 1.0

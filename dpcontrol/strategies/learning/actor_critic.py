@@ -39,7 +39,8 @@ class ActorCritic(NetworkLearner):
 
     The horizon is cut into windows, and for every window there is a batch of episodes that stands at its beginning, so
     that each iteration sees all parts of the horizon; the episodes go on from one iteration to the next, and fresh
-    scenes replace those that have ended. An iteration costs as much as one of ``policy`` with the same ``batch``.
+    scenes replace those that have ended. An iteration costs as much as one of ``policy`` with the same ``batch``; before
+    the first one such a batch is taken through the windows once, so that they all have episodes to begin with.
     Observation, network and judgement (held-out scenes, validation) are those of ``policy``. Costs are not discounted;
     the controller does not explore by noise, fresh scenes do that.
 
@@ -70,7 +71,7 @@ class ActorCritic(NetworkLearner):
     """
 
     window: int = 16
-    batch: int = 64
+    batch: int = 16
     optimizer: str = "soap"
     learning_rate: float = 1e-2
     value_rate: float = 5e-3
@@ -80,8 +81,8 @@ class ActorCritic(NetworkLearner):
     lag: float = 0.8
     iterations: int | None = None
     clip: float = 3.0
-    validation: int = 128
-    validate_every: int = 20
+    validation: int = 64
+    validate_every: int = 40
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,9 +162,10 @@ class Training:
         self._weights = self._weights - self._strategy.learning_rate * fall * direction
         self._learn_value(stretches, self._strategy.value_rate * fall)
         self._episodes = [stretch.after or self._new() for stretch in stretches]
-        self._meter.remark(
-            f"{self._clip.words()}; the value was off by {self._error:.0%} at last{self.scenes.remark}."
-        )
+        value = f"the value was off by {self._error:.0%} at last"
+        if len(stretches) == 1:
+            value = "the window is the whole horizon: no value is learned, and this is policy"
+        self._meter.remark(f"{self._clip.words()}; {value}{self.scenes.remark}.")
         return None
 
     def validate(self) -> None:
@@ -204,20 +206,15 @@ class Training:
         )
 
     def _begun(self) -> list[Underway]:
-        """Fresh episodes, one batch at the beginning of each window: the later ones are run there."""
+        """A batch of episodes at the beginning of each window: at first the same scenes, on their way."""
         problem, strategy = self._meter.problem, self._strategy
-        z = self._meter.trees(self._weights)
-        starts = range(problem.first, problem.first + problem.free_steps, strategy.window)
-        found = []
-        for start in starts:
-            episodes, steps = self._new(), start - problem.first
-            if steps:
-                self._meter.spend(Counts(steps * episodes.scenarios.count))
-                with torch.no_grad():
-                    after = advance(problem, z, episodes, steps).after
-                assert after is not None
-                episodes = after
-            found.append(episodes)
+        z, found = self._meter.trees(self._weights), [self._new()]
+        for _ in range(1, math.ceil(problem.free_steps / strategy.window)):
+            self._meter.spend(Counts(strategy.window * found[-1].scenarios.count))
+            with torch.no_grad():
+                after = advance(problem, z, found[-1], strategy.window).after
+            assert after is not None
+            found.append(after)
         return found
 
     def _new(self) -> Underway:

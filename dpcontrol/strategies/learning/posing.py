@@ -16,6 +16,7 @@ from dpcontrol.problem import ControlSequence, Demand, Policy, Problem, View
 from dpcontrol.problem.distribution import require_distribution
 from dpcontrol.problem.networks import made_by, require_controller
 from dpcontrol.problem.observing import Controller, controller
+from dpcontrol.problem.playing import require_costs_of_steps
 from dpcontrol.results import UsageError
 from dpcontrol.run import Strategy
 from dpcontrol.strategies.checks import whole
@@ -47,9 +48,14 @@ class Learner(Strategy):
         """A controller for an open-loop problem that offers what the strategy needs; its weights fix their layout."""
 
     def pose(self, problem: Problem) -> Problem:
-        """The same problem, with the weights of a controller sought; one that seeks them already stays as it is."""
+        """The same problem, with the weights of a controller sought; one that seeks them already stays as it is.
+
+        Raises:
+            UsageError: if the objective has a ``penalty`` on the control, which a controller does not have.
+        """
         if not self.needs <= problem.offers or isinstance(problem.unknown.slots[0], Policy):
             return problem
+        require_costs_of_steps(problem)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return problem.with_unknown(Policy(self.controller(problem)))

@@ -160,6 +160,10 @@ class MPC(Strategy):
     def load(self) -> None:
         self.planner.load()
 
+    def look_at(self, problem: Problem) -> None:
+        """What no window can ask is refused."""
+        self._check(problem)
+
     def controller(self, problem: Problem, *, limited: bool = False) -> RecedingHorizon:
         """The controller that this strategy plays: ``play(problem, MPC(horizon=20).controller(problem))``.
 
