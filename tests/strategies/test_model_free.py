@@ -64,7 +64,7 @@ def test_it_learns_and_keeps_its_budget(name, steps):
 def test_the_same_seed_gives_the_same_numbers_and_nobody_elses_change(name):
     before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     found = [
-        dp.solve(moving(), name, seed=seed, steps=600, **{**OPTIONS[name], "environments": 16})
+        dp.solve(moving(), name, seed=seed, steps=2_400, **{**OPTIONS[name], "environments": 16})
         for seed in (1, 1, 2)
     ]
     assert found[0].loss == found[1].loss != found[2].loss

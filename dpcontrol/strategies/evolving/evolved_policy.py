@@ -52,7 +52,7 @@ class EvolvedPolicy(NetworkLearner):
     sigma: float = 0.05
     learning_rate: float = 0.02
     iterations: int | None = None
-    validation: int = 128
+    validation: int = 64
     validate_every: int = 10
 
     def __post_init__(self) -> None:

@@ -39,8 +39,8 @@ class ActorCritic(NetworkLearner):
 
     The horizon is cut into windows, and for every window there is a batch of episodes that stands at its beginning, so
     that each iteration sees all parts of the horizon; the episodes go on from one iteration to the next, and fresh
-    scenes replace those that have ended. An iteration costs as much as one of ``policy`` with the same ``batch``; before
-    the first one such a batch is taken through the windows once, so that they all have episodes to begin with.
+    scenes replace those that have ended. An iteration costs as much as one of ``policy`` with the same ``batch``.
+    Before the first one such a batch is taken through the windows once, so that they all have episodes to begin with.
     Observation, network and judgement (held-out scenes, validation) are those of ``policy``. Costs are not discounted;
     the controller does not explore by noise, fresh scenes do that.
 

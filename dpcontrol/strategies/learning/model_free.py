@@ -64,7 +64,7 @@ class ModelFree(Learner):
     schedule: str = "constant"
     state_noise: int | None = None
     discount: float = 0.99
-    validation: int = 128
+    validation: int = 64
     validate_every: int = 20_000
 
     def __post_init__(self) -> None:
@@ -160,9 +160,9 @@ class ModelFree(Learner):
             meter.remark(f"{NOT_HELD_OUT}.")
         validation = scenes.validation
         if kept is None:
-            # the start guess is asked on drawn scenes and is no candidate: losses on different scenes do not compare
             untrained = meter.sampled_values(meter.start(), validation)
             failure = price_of_failure(untrained)
+            meter.observe(meter.start(), untrained.mean()[None], steps=0)
         else:
             failure = float(kept["failure"])
         # as all who learn, it trains on the model; the plant is where answers are judged
@@ -175,7 +175,7 @@ class ModelFree(Learner):
             model = self._model(scaled, **self._common(meter, seed))
             training = Training(self, meter, model, validation, {"seed": seed, "failure": failure})
             if kept is not None:
-                training.resume(kept["networks"])
+                training.resume(kept["networks"], int(kept["since"]))
             with scenes.judged_at_the_end(training.validate):
                 model.learn(self.steps or _most(meter), callback=training.callback())
             training.validate()
@@ -190,10 +190,11 @@ class Training:
     ) -> None:
         self._strategy, self._meter, self._model, self._validation = strategy, meter, model, validation
         self._begun = begun  # what a resumed run has to know
-        self._since = strategy.validate_every
+        self._since = 0
 
-    def resume(self, networks: dict[str, Tensor]) -> None:
-        """Go on with stored networks."""
+    def resume(self, networks: dict[str, Tensor], since: int) -> None:
+        """Go on with stored networks, so many steps after the last validation."""
+        self._since = since
         self._model.policy.load_state_dict(networks)
         self._meter.remark("resumed with the stored networks and fresh random streams, so not to the bit.")
 
@@ -235,7 +236,7 @@ class Training:
 
     def _pack(self) -> dict[str, Any]:
         networks = {name: value.clone() for name, value in self._model.policy.state_dict().items()}
-        return {"networks": networks, **self._begun}
+        return {"networks": networks, "since": self._since, **self._begun}
 
 
 def _most(meter: Meter) -> int:
