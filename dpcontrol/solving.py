@@ -45,7 +45,8 @@ def solve(
         progress: show a progress line; by default where the error stream is a terminal.
         folder: where the run and its solution are stored; an interrupted run can be resumed from there.
         resume: go on with the run in ``folder``: the result is that of an uninterrupted run, to the bit, unless a
-            budget in seconds ends it. A run that came to its end under the same budget is handed back as it is.
+            budget in seconds ends it, or the strategy says that it cannot (``ppo``, ``sac``). A run that came to its
+            end under the same budget is handed back as it is.
         options: override fields of the strategy: ``solve(problem, "adjoint", learning_rate=0.1)``.
 
     Returns:

@@ -125,7 +125,7 @@ def tune(
         problem: what is asked.
         strategy: its name.
         space: field -> ``(low, high)``, a list of values, a :class:`Range` or :class:`Choice`; by default the ranges of
-            :data:`~dpcontrol.comparison.tunable.TUNABLE`.
+            :data:`~dpcontrol.comparison.tunable.TUNABLE`, without those that are fixed.
         trials: sets of options to try, the defaults first.
         seeds: runs of each; what counts is the interquartile mean of their losses.
         budget: of each run.
@@ -151,6 +151,16 @@ def tune(
     refuse_mismatch(problem, base)
     seeds = seeds if base.stochastic else 1  # without chance one run says it all
     where = space_for(strategy, base, space)
+    both = sorted(set(fixed) & set(space or {}))
+    if both:
+        raise UsageError(
+            f"{both[0]} is fixed, {both[0]}={fixed[both[0]]!r}, and searched in the space of one tuning: leave one out."
+        )
+    where = {name: entry for name, entry in where.items() if name not in fixed}
+    if not where:
+        raise UsageError(
+            f"all that is tuned of {strategy} is fixed, {', '.join(sorted(fixed))}: nothing is searched."
+        )
     options = [dict(fixed)] + [{**fixed, **point} for point in points(where, trials - 1, POINTS)]
     for each in options:
         resolve(strategy, each)  # options that cannot be are found out before the work

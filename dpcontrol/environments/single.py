@@ -34,8 +34,9 @@ def gymnasium_env(
 
     ``reset(seed=...)`` begins the sequence of scenes again; ``reset(options={"scenario": i})`` takes scenario ``i`` of
     the problem. An episode is *terminated* at the horizon (the time to go is observed) or where the simulation fails
-    (``info["failed"]``); it is never truncated. ``info["loss"]`` of the last step is the episode's loss. ``render()``
-    returns a picture ``(height, width, 3)`` of the state, uint8.
+    (``info["failed"]``: not finite, or seen more than a million times its typical size away); it is never truncated.
+    ``info["loss"]`` of the last step is the episode's loss. ``render()`` returns a picture ``(height, width, 3)`` of
+    the state, uint8.
 
     Args:
         problem, failure: as in :class:`~dpcontrol.environments.batch.Batch`.

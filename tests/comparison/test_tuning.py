@@ -207,3 +207,13 @@ def test_compare_takes_tuned_options_and_its_report_counts_the_trials(tmp_path: 
     assert again[0] == Tuned.load(tmp_path / "t") or again[0].record() == found.record()
     resumed = compare(pushed(), again, budget=BUDGET, folder=folder, workers=0, progress=False, resume=True)
     assert resumed.records == comparison.records
+
+
+def test_what_is_fixed_is_not_searched(tmp_path: Path) -> None:
+    found = tuned(tmp_path / "fixed", learning_rate=0.123)
+    assert {trial.options["learning_rate"] for trial in found.tried} == {0.123}
+    assert len({str(trial.options) for trial in found.tried}) > 1
+    with pytest.raises(UsageError, match="learning_rate is fixed, learning_rate=0.1, and searched"):
+        tuned(space={"learning_rate": (0.01, 1.0)}, learning_rate=0.1)
+    with pytest.raises(UsageError, match="all that is tuned of adjoint is fixed"):
+        tuned(learning_rate=0.1, schedule=None)
