@@ -19,7 +19,7 @@ from typing import Any
 import cloudpickle
 
 from dpcontrol.problem.base import Origin, Problem
-from dpcontrol.results import UsageError
+from dpcontrol.results import USERS_ERRORS, UsageError
 
 SIZES = ("full", "small")
 PACKAGE = "dpcontrol.problems"
@@ -61,7 +61,7 @@ class Entry:
             problem = self.module.problem(size=size, seed=seed, **options)
         except UsageError:
             raise
-        except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
+        except USERS_ERRORS as error:
             raise UsageError(
                 f"problem({size=}, {seed=}) of {self.reference} failed: {_place(error)}."
             ) from error
@@ -105,7 +105,7 @@ def names() -> dict[str, str]:
 def _import(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
+    except USERS_ERRORS as error:
         raise UsageError(f"the problem module {module} cannot be imported: {_place(error)}.") from error
 
 
@@ -126,7 +126,7 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # sys.exit() in somebody's file must not end this program
+    except USERS_ERRORS as error:
         raise UsageError(f"the problem file {path} cannot be read: {_place(error)}.") from error
     return module
 

@@ -20,6 +20,10 @@ class SimulationFailed(UsageError):
     """Somebody else's simulator crashed, hung or answered nonsense: at the door an exception, in a search a status."""
 
 
+# what somebody else's code may raise: its sys.exit() must not end this program
+USERS_ERRORS = (Exception, SystemExit)
+
+
 def first_line(error: BaseException) -> str:
     """Kind and first line of an error in somebody's code, without a full stop: part of a sentence."""
     lines = str(error).strip().splitlines()

@@ -19,7 +19,7 @@ import torch
 
 from dpcontrol import tree
 from dpcontrol.meter import Budget
-from dpcontrol.problem import Problem, Scenarios
+from dpcontrol.problem import Problem
 from dpcontrol.problem.unknown import Forgetful, Inputs, Remembering
 from dpcontrol.run import Strategy, run
 from dpcontrol.solution import Solution
@@ -69,13 +69,12 @@ def _alone(strategy: Strategy, problem: Problem, solution: Solution) -> float:
     """Seconds of a run of one scene, which may cost what a scene of the batch did."""
     scenes = problem.scenarios
     first = int(torch.isfinite(solution.losses).int().argmax())  # one that ended well
-    data = scenes.take(torch.tensor([first]))
     spent = solution.counts
     share = Budget(
         simulated_steps=math.ceil(spent.simulated_steps / scenes.count),
         gradients=math.ceil(spent.gradients / scenes.count) or None,
     )
-    alone = problem.with_scenarios(Scenarios(data, scenes.sampler, scenes.shared))
+    alone = problem.with_scenarios(scenes.subset(torch.tensor([first])))
     found = run(alone, strategy, budget=share, seed=solution.seed)
     if found.status.kind == "interrupted":
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpcontrol.comparison.decisions import NETWORK, SOLVED, TOGETHER
@@ -60,17 +60,18 @@ def _share(results: Results, runs: Sequence[Run]) -> float | None:
     return sum(shares) / len(shares)
 
 
+def _with_answers(results: Results, holds: Callable[[Run], bool]) -> list[str]:
+    """Strategies of which something holds for a run that has an answer."""
+    return [
+        label for label in results.labels if any(run.answered and holds(run) for run in results.of(label))
+    ]
+
+
 def seen(results: Results) -> list[str]:
     """Controllers whose judged scenes are those that they were trained on: nothing is known of others."""
     if results.marks is not None:  # examined on trajectories that nobody has seen
         return []
-    labels = [
-        label
-        for label in results.labels
-        if any(
-            run.answered and NOT_HELD_OUT in str(run.record["sentence"]).lower() for run in results.of(label)
-        )
-    ]
+    labels = _with_answers(results, lambda run: NOT_HELD_OUT in str(run.record["sentence"]).lower())
     if not labels:
         return []
     one = len(labels) == 1
@@ -85,11 +86,7 @@ def foreseeing(results: Results) -> list[str]:
     """Plans that were made, and are judged, with the same noise: no controller knows it beforehand."""
     if not results.asked.get("noise"):
         return []
-    labels = [
-        label
-        for label in results.labels
-        if any(run.answered and run.decision.get("kind") in (SOLVED, TOGETHER) for run in results.of(label))
-    ]
+    labels = _with_answers(results, lambda run: run.decision.get("kind") in (SOLVED, TOGETHER))
     if not labels:
         return []
     one = len(labels) == 1

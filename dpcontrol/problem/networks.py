@@ -14,7 +14,6 @@ from dpcontrol import tree
 from dpcontrol.engine.trajectory import rollout
 from dpcontrol.problem.base import Problem
 from dpcontrol.problem.policy_slot import BoundedNetwork, MemoryNetwork, Policy, played
-from dpcontrol.problem.scenarios import Scenarios
 from dpcontrol.problem.unknown import Inputs
 from dpcontrol.results import UsageError, first_line
 from dpcontrol.sim.hybrid import HybridSimulator
@@ -166,9 +165,7 @@ def _require_scenes_apart(problem: Problem, network: nn.Module, weights: Tree, w
     if count == 1:
         return
     together = _answered(problem, network, weights, who).detach()
-    first = Scenarios(
-        problem.scenarios.take(torch.zeros(1, dtype=torch.long)), shared=problem.scenarios.shared
-    )
+    first = problem.scenarios.subset(torch.zeros(1, dtype=torch.long))
     alone = _answered(replace(problem, scenarios=first), network, weights, who).detach()
     slack = 1e3 * torch.finfo(alone.dtype).eps if alone.is_floating_point() else 0.0
     if not torch.allclose(alone[0], together[0], rtol=slack, atol=slack, equal_nan=True):

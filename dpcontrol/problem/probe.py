@@ -20,12 +20,10 @@ from dpcontrol.problem.course import Course, Position
 from dpcontrol.problem.rolling import open_problem
 from dpcontrol.problem.slots import ControlSequence
 from dpcontrol.problem.unknown import Remembering
-from dpcontrol.results import UsageError, first_line
+from dpcontrol.results import USERS_ERRORS, UsageError, first_line
 from dpcontrol.tree import Tree
 
 Step = Callable[[Tree, Tree], Tree]
-# what somebody else's code may raise; sys.exit() in it must not end this program without a word
-USERS_ERRORS = (Exception, SystemExit)
 
 
 def probe(problem: Problem) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dpcontrol import tree
-from dpcontrol.results import UsageError, first_line
+from dpcontrol.results import USERS_ERRORS, UsageError, first_line
 from dpcontrol.tree import Tree
 
 Sampler = Callable[[torch.Generator, int], Mapping[str, Tree]]
@@ -79,6 +79,10 @@ class Scenarios:
             return self.data
         return {name: tree.take(value, indices) for name, value in self.data.items()}
 
+    def subset(self, indices: Tensor) -> Scenarios:
+        """Some scenarios (repetition allowed), of the same distribution."""
+        return Scenarios(self.take(indices), self.sampler, self.shared)
+
     def draw(self, generator: torch.Generator, n: int) -> Scenarios:
         """``n`` fresh scenarios from the distribution.
 
@@ -99,7 +103,7 @@ class Scenarios:
             own = self.sampler(generator, n)
         except UsageError:
             raise
-        except (Exception, SystemExit) as error:  # sys.exit() in somebody's code must not end this program
+        except USERS_ERRORS as error:
             raise UsageError(
                 f"the sampler of scenarios, called as sampler(generator, {n}), failed with {first_line(error)}."
             ) from error

@@ -13,7 +13,7 @@ from dpcontrol.meter import Budget
 from dpcontrol.problem import Acting, Problem, from_law, from_solution, play
 from dpcontrol.problem.acting import Replayed
 from dpcontrol.problem.control import start_state
-from dpcontrol.results import UsageError, first_line
+from dpcontrol.results import USERS_ERRORS, UsageError, first_line
 from dpcontrol.run import Strategy
 from dpcontrol.solution import Solution
 from dpcontrol.solving import refuse_mismatch, solve
@@ -198,11 +198,11 @@ def _entrants(problem: Problem, controllers: Mapping[str, Any], laws: bool) -> d
 
 def _ask(problem: Problem, label: str, law: Any) -> None:
     """Refuse a law that fails at the initial states."""
-    data = problem.scenarios.data
+    state = start_state(problem.simulator, problem.parameters, problem.scenarios)
     try:
         with torch.no_grad():
-            law(start_state(problem.simulator, problem.parameters, problem.scenarios), 0.0, data)
-    except (Exception, SystemExit) as error:
+            law(state, 0.0, problem.scenarios.data)
+    except USERS_ERRORS as error:
         raise UsageError(
             f"{label!r}, called as law(state, t, scenario) at the initial states, failed with {first_line(error)}."
         ) from error

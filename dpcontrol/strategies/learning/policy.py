@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpcontrol.engine.gradients import Auto, GradientMode, Tail, TruncatedBPTT
 from dpcontrol.meter import Meter
-from dpcontrol.problem import Problem, Scenarios, plan_gradient
+from dpcontrol.problem import Problem, plan_gradient
 from dpcontrol.results import Status, UsageError
 from dpcontrol.strategies.checks import cap, one_of, positive, whole, within
 from dpcontrol.strategies.learning.descent import OPTIMIZERS
@@ -136,7 +136,7 @@ class LearnedPolicy(NetworkLearner):
         if not isinstance(problem.gradient, Auto):
             return None
         own = problem.scenarios
-        alike = Scenarios(own.take(torch.arange(self.batch) % own.count), own.sampler, own.shared)
+        alike = own.subset(torch.arange(self.batch) % own.count)
         return plan_gradient(problem.with_scenarios(alike)).chosen.mode
 
     def _end(self, steps: int, done: float) -> Tail | None:

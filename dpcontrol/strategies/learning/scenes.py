@@ -35,9 +35,7 @@ class Scenes:
             return own.draw(generator, size)
         if own.count <= size:
             return own
-        return Scenarios(
-            own.take(torch.randperm(own.count, generator=generator)[:size]), own.sampler, own.shared
-        )
+        return own.subset(torch.randperm(own.count, generator=generator)[:size])
 
     def judged_at_the_end(self, validate: Callable[[], Any]) -> AbstractContextManager[None]:
         """What is done inside leaves enough of the budget for a last validation."""
